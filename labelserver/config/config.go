@@ -1,0 +1,192 @@
+// Package config holds the server's configuration as one typed value. It comes, in rising order of precedence, from defaults, a
+// YAML file, the environment variables of MONAI Label that still mean something here, Scrawl's own variables (SCRAWL_SERVER_PORT
+// for server.port, and so on for every key) and the command line. A key nobody knows is refused with the nearest one that
+// exists, since a misspelt limit is worse than none.
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Config is the configuration of a labelling server. Default gives the values that hold when nothing is set.
+type Config struct {
+	Server    Server    `mapstructure:"server"`
+	Studies   string    `mapstructure:"studies"`
+	App       string    `mapstructure:"app"`
+	Runtime   Runtime   `mapstructure:"runtime"`
+	Engine    Engine    `mapstructure:"engine"`
+	Sessions  Sessions  `mapstructure:"sessions"`
+	Datastore Datastore `mapstructure:"datastore"`
+	Log       Log       `mapstructure:"log"`
+	State     State     `mapstructure:"state"`
+}
+
+// Server is about listening and what clients may send.
+type Server struct {
+	Name            string        `mapstructure:"name"`
+	Host            string        `mapstructure:"host"`
+	Port            int           `mapstructure:"port"`
+	CORSOrigins     []string      `mapstructure:"cors_origins"`
+	APIPrefix       string        `mapstructure:"api_prefix"`
+	MaxUpload       Size          `mapstructure:"max_upload"`
+	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
+}
+
+// Runtime is about ONNX Runtime and the device it runs on.
+type Runtime struct {
+	Library string `mapstructure:"library"`
+	Device  string `mapstructure:"device"`
+	Threads int    `mapstructure:"threads"`
+}
+
+// Engine is about interactions: how to learn, how long, how much.
+type Engine struct {
+	Profile      string        `mapstructure:"profile"`
+	Memory       Size          `mapstructure:"memory"`
+	InferTimeout time.Duration `mapstructure:"infer_timeout"`
+	Queue        int           `mapstructure:"queue"`
+}
+
+// Sessions is about images uploaded for a while.
+type Sessions struct {
+	Enable   bool          `mapstructure:"enable"`
+	Path     string        `mapstructure:"path"`
+	Expiry   time.Duration `mapstructure:"expiry"`
+	MaxCount int           `mapstructure:"max_count"`
+	MaxBytes Size          `mapstructure:"max_bytes"`
+}
+
+// Datastore is about the folder of studies.
+type Datastore struct {
+	FileExt    []string `mapstructure:"file_ext"`
+	AutoReload bool     `mapstructure:"auto_reload"`
+	ReadOnly   bool     `mapstructure:"read_only"`
+}
+
+// Log is about what is written down.
+type Log struct {
+	Level    string `mapstructure:"level"`
+	Format   string `mapstructure:"format"`
+	File     string `mapstructure:"file"`
+	MaxBytes Size   `mapstructure:"max_bytes"`
+}
+
+// State is about what has been learned.
+type State struct {
+	Dir            string `mapstructure:"dir"`
+	SnapshotBudget Size   `mapstructure:"snapshot_budget"`
+}
+
+// Default is the configuration without any setting. configs/default.yaml says the same with comments.
+func Default() *Config {
+	return &Config{
+		Server: Server{
+			Name: "Scrawl", Host: "127.0.0.1", Port: 8000, CORSOrigins: []string{"*"},
+			MaxUpload: 4 << 30, ShutdownTimeout: 30 * time.Second,
+		},
+		Studies:   "studies",
+		App:       "scribbles",
+		Runtime:   Runtime{Device: "cpu"},
+		Engine:    Engine{Profile: "default", Memory: 4 << 30, InferTimeout: 10 * time.Minute, Queue: 16},
+		Sessions:  Sessions{Enable: true, Expiry: time.Hour, MaxCount: 200, MaxBytes: 20 << 30},
+		Datastore: Datastore{FileExt: []string{"*.nii.gz", "*.nii", "*.nrrd", "*.jpg", "*.png", "*.tif", "*.svs", "*.xml"}, AutoReload: true},
+		Log:       Log{Level: "info", Format: "console", MaxBytes: 16 << 20},
+		State:     State{SnapshotBudget: 2 << 30},
+	}
+}
+
+// StateDir is where learned state, sessions and logs go: state.dir, or the folder .scrawl among the studies.
+func (c *Config) StateDir() string { return orIn(c.State.Dir, c.Studies, ".scrawl") }
+
+// SessionDir is where uploaded sessions go: sessions.path, or the folder sessions in StateDir.
+func (c *Config) SessionDir() string { return orIn(c.Sessions.Path, c.StateDir(), "sessions") }
+
+// LogFile is where the log goes: log.file, or logs/app.log in StateDir.
+func (c *Config) LogFile() string { return orIn(c.Log.File, c.StateDir(), "logs", "app.log") }
+
+func orIn(path string, elements ...string) string {
+	if path != "" {
+		return path
+	}
+	return filepath.Join(elements...)
+}
+
+// Validate checks what types cannot say. It reports the first key at fault and what it should be.
+func (c *Config) Validate() error {
+	checks := []struct {
+		ok   bool
+		key  string
+		got  any
+		want string
+	}{
+		{c.Server.Name != "", "server.name", c.Server.Name, "a name"},
+		{c.Server.Port >= 0 && c.Server.Port <= 65535, "server.port", c.Server.Port, "0 to 65535 (0 picks a free one)"},
+		{validPrefix(c.Server.APIPrefix), "server.api_prefix", c.Server.APIPrefix, "empty, or a path such as /monai without a slash at the end"},
+		{c.Server.MaxUpload >= 1<<20, "server.max_upload", c.Server.MaxUpload, "at least 1MiB"},
+		{c.Server.ShutdownTimeout > 0, "server.shutdown_timeout", c.Server.ShutdownTimeout, "a positive duration such as 30s"},
+		{c.Studies != "", "studies", c.Studies, "a folder"},
+		{!strings.Contains(c.Studies, "://"), "studies", c.Studies, "a folder: DICOMweb servers are not supported in this version"},
+		{c.App != "", "app", c.App, "the name of a built-in app such as scribbles, or a folder"},
+		{validDevice(c.Runtime.Device), "runtime.device", c.Runtime.Device, "cpu, cuda or cuda:N"},
+		{c.Runtime.Threads >= 0, "runtime.threads", c.Runtime.Threads, "0 (all cores) or more"},
+		{oneOf(c.Engine.Profile, "default", "thesis", "frozen"), "engine.profile", c.Engine.Profile, "default, thesis or frozen"},
+		{c.Engine.Memory >= 64<<20, "engine.memory", c.Engine.Memory, "at least 64MiB"},
+		{c.Engine.InferTimeout > 0, "engine.infer_timeout", c.Engine.InferTimeout, "a positive duration such as 10m"},
+		{c.Engine.Queue >= 1, "engine.queue", c.Engine.Queue, "at least 1"},
+		{c.Sessions.Expiry >= time.Second, "sessions.expiry", c.Sessions.Expiry, "at least 1s"},
+		{c.Sessions.MaxCount >= 1, "sessions.max_count", c.Sessions.MaxCount, "at least 1"},
+		{c.Sessions.MaxBytes >= 1<<20, "sessions.max_bytes", c.Sessions.MaxBytes, "at least 1MiB"},
+		{validPatterns(c.Datastore.FileExt), "datastore.file_ext", c.Datastore.FileExt, "at least one pattern such as *.nii.gz"},
+		{oneOf(c.Log.Level, "debug", "info", "warn", "error"), "log.level", c.Log.Level, "debug, info, warn or error"},
+		{oneOf(c.Log.Format, "console", "json"), "log.format", c.Log.Format, "console or json"},
+		{c.Log.MaxBytes >= 64<<10, "log.max_bytes", c.Log.MaxBytes, "at least 64KiB"},
+		{c.State.SnapshotBudget >= 0, "state.snapshot_budget", c.State.SnapshotBudget, "0 or more"},
+	}
+	for _, check := range checks {
+		if !check.ok {
+			return fmt.Errorf("%s is %#v, want %s", check.key, plain(check.got), check.want)
+		}
+	}
+	return nil
+}
+
+// plain turns values with a text form into it, so that messages show 30s and not a count of nanoseconds.
+func plain(v any) any {
+	if s, ok := v.(fmt.Stringer); ok {
+		return s.String()
+	}
+	return v
+}
+
+func oneOf(s string, allowed ...string) bool {
+	for _, a := range allowed {
+		if s == a {
+			return true
+		}
+	}
+	return false
+}
+
+func validPrefix(p string) bool {
+	return p == "" || (strings.HasPrefix(p, "/") && !strings.HasSuffix(p, "/") && !strings.ContainsAny(p, "?#:* "))
+}
+
+func validDevice(d string) bool {
+	if d == "cpu" || d == "cuda" {
+		return true
+	}
+	index, ok := strings.CutPrefix(d, "cuda:")
+	return ok && index != "" && len(index) < 4 && strings.Trim(index, "0123456789") == ""
+}
+
+func validPatterns(patterns []string) bool {
+	for _, p := range patterns {
+		if !strings.HasPrefix(p, "*.") || len(p) < 3 || strings.ContainsAny(p, `/\`) {
+			return false
+		}
+	}
+	return len(patterns) > 0
+}
