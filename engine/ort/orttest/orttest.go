@@ -8,9 +8,9 @@ import (
 	"scrawl/engine/ort"
 )
 
-// Library returns the machine's ONNX Runtime, to be closed at the test's end by itself. Where there is none, the test is
-// skipped with the command that installs one; it fails instead when the environment variable SCRAWL_REQUIRE is 1.
-func Library(tb testing.TB) *ort.Library {
+// Path returns where the machine's ONNX Runtime lies. Where there is none, the test is skipped with the command that
+// installs one; it fails instead when the environment variable SCRAWL_REQUIRE is 1.
+func Path(tb testing.TB) string {
 	tb.Helper()
 	path, _, err := ort.Locate(tb.Context(), "")
 	if err != nil {
@@ -19,7 +19,13 @@ func Library(tb testing.TB) *ort.Library {
 		}
 		tb.Skipf("SKIPPED, no onnx runtime here; get it with `go run ./cmd/scrawl runtime install`: %v", err)
 	}
-	lib, err := ort.Open(path)
+	return path
+}
+
+// Library opens the machine's ONNX Runtime, as found by [Path], and closes it at the test's end.
+func Library(tb testing.TB) *ort.Library {
+	tb.Helper()
+	lib, err := ort.Open(Path(tb))
 	if err != nil {
 		tb.Fatal(err)
 	}
