@@ -55,21 +55,31 @@ type NoClientError struct {
 }
 
 func (e *NoClientError) Error() string {
+	reasons := make([]string, len(e.Reasons))
+	for i, r := range e.Reasons {
+		reasons[i] = r.Error()
+	}
 	return fmt.Sprintf(`neither pip nor npm can fetch onnx runtime here (%v). Either install one of them, or fetch the package elsewhere:
   python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12 onnxruntime==%s
   python3 -m zipfile -e onnxruntime-*.whl x
 and copy the library in x/onnxruntime/capi into %s, or name it with the environment variable ORT_LIB, or give this command a release archive:
-  %s --url ADDRESS --sha256 HEX`, errors.Join(e.Reasons...), DefaultVersion, filepath.Join(e.Dir, DefaultVersion), ort.InstallCommand)
+  %s --url ADDRESS --sha256 HEX`, strings.Join(reasons, "; "), DefaultVersion, filepath.Join(e.Dir, DefaultVersion), ort.InstallCommand)
 }
 
 // EnsureInstalled returns the library that ort.Locate finds, and installs the default version first when there is none.
 func EnsureInstalled(ctx context.Context, progress Progress) (path string, err error) {
-	path, _, err = ort.Locate(ctx, "")
+	return (&Installer{Progress: progress}).Ensure(ctx, "")
+}
+
+// Ensure is [EnsureInstalled] with in's settings. A library named by the user, as explicit or by an environment variable, is
+// used or refused, never replaced.
+func (in *Installer) Ensure(ctx context.Context, explicit string) (path string, err error) {
+	path, _, err = ort.Locate(ctx, explicit)
 	var missing *ort.NotFoundError
 	if err == nil || !errors.As(err, &missing) {
 		return path, err
 	}
-	return (&Installer{Progress: progress}).Install(ctx, Request{})
+	return in.Install(ctx, Request{})
 }
 
 // lockTime bounds the wait for another installation into the same folder.
