@@ -6,8 +6,9 @@ import (
 	"scrawl/adapters/volume"
 )
 
-// FromLabels reads the strokes off a label map in which some voxels hold the number of the foreground scribbles' layer and others that of the
-// background scribbles'. A layer whose number is 0 is absent; other values in the map are other segments, and no scribbles.
+// FromLabels reads the strokes off a label map in which some voxels hold the number of the foreground scribbles' layer and others
+// that of the background scribbles'. A layer whose number is 0 is absent; other values in the map are other segments, and no
+// scribbles.
 //
 // Connected voxels (26 neighbours) of one layer belong together. They lie in the plane in which they are flat. What is flat two
 // ways, such as a line or a single voxel, lies in the acquisition plane if that is one of them, else in the one with the higher
@@ -23,11 +24,13 @@ func FromLabels(m *volume.LabelMap, foreground, background uint16) (Set, error) 
 	axis := acquisitionAxis(m.Geometry)
 	var positive, negative []int
 	for at, label := range m.Labels {
-		switch {
-		case label == 0:
-		case label == foreground:
+		if label == 0 {
+			continue // most voxels, and what an absent layer would match
+		}
+		switch label {
+		case foreground:
 			positive = append(positive, at)
-		case label == background:
+		case background:
 			negative = append(negative, at)
 		}
 	}
@@ -36,19 +39,12 @@ func FromLabels(m *volume.LabelMap, foreground, background uint16) (Set, error) 
 	return NewSet(m.Size, strokes...), nil
 }
 
-// acquisitionAxis is the index along which slices were taken: the one with the largest spacing, of equal ones the highest. An
-// image of one slice was taken along k, whatever its spacing says.
+// acquisitionAxis is the index along which slices were taken. An image of one slice was taken along k, whatever its spacing says.
 func acquisitionAxis(g volume.Geometry) int {
 	if g.Size[2] == 1 {
-		return 2
+		return int(volume.PlaneK)
 	}
-	axis := 2
-	for _, a := range [2]int{1, 0} {
-		if g.Spacing[a] > g.Spacing[axis] {
-			axis = a
-		}
-	}
-	return axis
+	return int(g.AcquisitionPlane())
 }
 
 // layerStrokes makes strokes of one layer's voxels, given as indices in ascending order.

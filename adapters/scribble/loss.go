@@ -9,9 +9,9 @@ type Thickness struct{ Sigma, Epsilon float64 }
 // DefaultThickness makes a line of one pixel five pixels wide.
 func DefaultThickness() Thickness { return Thickness{Sigma: 1, Epsilon: 0.05} }
 
-// LossMaps are the thesis's scribble mask (3.2.2) of the strokes that lie in a plane, W·H values each, x fastest. Every stroke is blurred on
-// its own, and every pixel that the blurred stroke still reaches gets the stroke's label, as do the stroke's own. m is 1 where
-// labels say something, and y is 1 where they say object; where strokes of both signs reach, both are 0.
+// LossMaps are the thesis's scribble mask (3.2.2) of the strokes that lie in a plane, W·H values each, x fastest. Every stroke is
+// blurred on its own, and every pixel that the blurred stroke still reaches gets the stroke's label, as do the stroke's own. m is
+// 1 where labels say something, and y is 1 where they say object; where strokes of both signs reach, both are 0.
 func (s Set) LossMaps(p Plane, t Thickness) (m, y []float32) {
 	ax, ay := planeAxes(p.Axis)
 	w, h := s.Size[ax], s.Size[ay]

@@ -59,7 +59,8 @@ func planeAxes(axis int) (x, y int) {
 	}
 }
 
-// Set is everything drawn on one image. Its strokes are ordered by axis, slice, sign (positive first) and pixels, and no two are the same.
+// Set is everything drawn on one image. Its strokes are ordered by axis, slice, sign (positive first) and pixels, and no two are
+// the same.
 type Set struct {
 	// Size is the image's number of voxels along i, j and k.
 	Size    [3]int
@@ -218,7 +219,8 @@ func (s Set) masks(p Plane, draw func(stroke Stroke, put func(Point))) (positive
 	return positive, negative
 }
 
-// Voxels calls visit for every voxel that is drawn on, in no order, with its index in memory (i fastest). Voxels of both signs are left out.
+// Voxels calls visit for every voxel that is drawn on, in no order, with its index in memory (i fastest). Voxels of both signs are
+// left out.
 func (s Set) Voxels(visit func(at int, positive bool)) {
 	for at, signs := range s.signs() {
 		if signs != signPositive|signNegative {

@@ -69,8 +69,8 @@ func (p pen) shorten(path []morph.Point) []morph.Point {
 	return path[start : end+1]
 }
 
-// prolong goes straight on at both ends of a path until it has the length that any region allows, or meets the region's border: the medial axis of a
-// round region is only a dot, and nobody draws dots.
+// prolong goes straight on at both ends of a path until it has the length that any region allows, or meets the region's border: the
+// medial axis of a round region is only a dot, and nobody draws dots.
 func (p pen) prolong(path []morph.Point) []morph.Point {
 	goal := min(p.reach(), minLength-2*float64(p.radius))
 	if len(path) == 0 || length(path) >= goal {
