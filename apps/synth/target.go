@@ -1,0 +1,174 @@
+package synth
+
+import (
+	"math"
+
+	"scrawl/adapters/morph"
+)
+
+// chooseTarget picks the object: mostly one connected part of a label, sometimes all of one, or of two.
+func (c *canvas) chooseTarget() (morph.Mask, bool) {
+	var area [256]int
+	for _, l := range c.labels {
+		area[l]++
+	}
+	present := make([]uint8, 0, c.count)
+	for l := range c.count {
+		if area[l] > 0 {
+			present = append(present, uint8(l))
+		}
+	}
+	least, most := max(c.n*c.n/500, 6), c.n*c.n*6/10
+	for range 20 {
+		first := present[c.IntN(len(present))]
+		if background := c.tissues[first]; (first == 0 || background == air) && !c.chance(0.25) {
+			continue
+		}
+		second := first
+		if c.chance(0.2) {
+			second = present[c.IntN(len(present))]
+		}
+		m := morph.New(c.n, c.n)
+		for i, l := range c.labels {
+			m.Bits[i] = l == first || l == second
+		}
+		if c.chance(0.72) {
+			parts := m.Components(morph.Eight)
+			m = parts.Mask(c.whole(1, parts.N()))
+		}
+		if a := m.Count(); a >= least && a <= most {
+			return m, true
+		}
+	}
+	return morph.Mask{}, false
+}
+
+// remove gives the object's pixels the label that most of its surroundings have, so that nothing of it is seen. It reports
+// whether there are surroundings.
+func (c *canvas) remove(object morph.Mask) bool {
+	var around [256]int
+	ring := object.Dilate(2)
+	best, found := uint8(0), false
+	for i, near := range ring.Bits {
+		if near && !object.Bits[i] {
+			around[c.labels[i]]++
+			if !found || around[c.labels[i]] > around[best] {
+				best, found = c.labels[i], true
+			}
+		}
+	}
+	if found {
+		for i, in := range object.Bits {
+			if in {
+				c.labels[i] = best
+			}
+		}
+	}
+	return found
+}
+
+// view cuts the picture that is shown out of the scene, and tells by how much it is enlarged.
+func (g *Generator) view(target morph.Mask) ([]float32, morph.Mask, float64) {
+	n := float64(g.n)
+	box, _ := target.Bounds()
+	cx, cy := n/2, n/2
+	side := n
+	switch {
+	case g.chance(g.opts.Zoomed):
+		// Closely, but no closer than the application goes.
+		object := float64(max(box.W(), box.H()))
+		side = min(max(object*g.between(1.2, 2.6), n/2.3), n)
+		slack := (side - object) / 2
+		cx = float64(box.X0+box.X1)/2 + slack*g.between(-0.5, 0.5)
+		cy = float64(box.Y0+box.Y1)/2 + slack*g.between(-0.5, 0.5)
+	case g.chance(0.15):
+		// A slice that is not square is continued with its border.
+		side = n * g.between(1, 1.35)
+	}
+	g.unevenSampling()
+	image := make([]float32, g.n*g.n)
+	mask := morph.Mask{W: g.n, H: g.n, Bits: target.Bits}
+	zoom := n / side
+	if zoom == 1 {
+		copy(image, g.image)
+		return image, mask, 1
+	}
+	inside := g.scratch[0]
+	for i, b := range target.Bits {
+		inside[i] = 0
+		if b {
+			inside[i] = 1
+		}
+	}
+	mask = morph.New(g.n, g.n)
+	step := float32(side / n)
+	x0, y0 := float32(cx-side/2), float32(cy-side/2)
+	last := float32(g.n - 1)
+	for y := range g.n {
+		sy := y0 + (float32(y)+0.5)*step - 0.5
+		for x := range g.n {
+			sx := x0 + (float32(x)+0.5)*step - 0.5
+			i := y*g.n + x
+			image[i] = sample(g.image, g.n, sx, sy)
+			if sx > -0.5 && sy > -0.5 && sx < last+0.5 && sy < last+0.5 {
+				mask.Bits[i] = sample(inside, g.n, sx, sy) > 0.5
+			}
+		}
+	}
+	return image, mask, zoom
+}
+
+// unevenSampling now and then makes the picture coarser along one axis, like a sagittal slice through thick axial ones.
+func (g *Generator) unevenSampling() {
+	if !g.chance(0.12) {
+		return
+	}
+	ratio := g.between(1.5, 4.5)
+	alongX := g.chance(0.5)
+	src := g.scratch[1]
+	copy(src, g.image)
+	n := g.n
+	for y := range n {
+		for x := range n {
+			p := y
+			if alongX {
+				p = x
+			}
+			at := float64(p) / ratio
+			k := math.Floor(at)
+			t := float32(at - k)
+			lo, hi := min(int(k*ratio), n-1), min(int((k+1)*ratio), n-1)
+			if alongX {
+				g.image[y*n+x] = src[y*n+lo]*(1-t) + src[y*n+hi]*t
+			} else {
+				g.image[y*n+x] = src[lo*n+x]*(1-t) + src[hi*n+x]*t
+			}
+		}
+	}
+}
+
+// turn rotates by a quarter turn and mirrors, each as often as not.
+func (g *Generator) turn(e *Example) {
+	transpose, flipX, flipY := g.chance(0.5), g.chance(0.5), g.chance(0.5)
+	if !transpose && !flipX && !flipY {
+		return
+	}
+	n := e.Size
+	image, bits := make([]float32, n*n), make([]bool, n*n)
+	for y := range n {
+		for x := range n {
+			sx, sy := x, y
+			if transpose {
+				sx, sy = y, x
+			}
+			if flipX {
+				sx = n - 1 - sx
+			}
+			if flipY {
+				sy = n - 1 - sy
+			}
+			image[y*n+x], bits[y*n+x] = e.Image[sy*n+sx], e.Target.Bits[sy*n+sx]
+		}
+	}
+	e.Image, e.Target.Bits = image, bits
+}
