@@ -2,6 +2,7 @@ package ort
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -71,8 +72,12 @@ type CUDAError struct {
 	Err    error // ONNX Runtime's own words
 }
 
+// sourcePosition is what ONNX Runtime's messages begin with: a place in its source, a code and the code's name.
+var sourcePosition = regexp.MustCompile(`^.*\[ONNXRuntimeError\] : \d+ : \w+ : `)
+
 func (e *CUDAError) Error() string {
-	return fmt.Sprintf("%s cannot be used: %v. It needs a GPU build of onnx runtime (`%s --gpu`), an NVIDIA driver, and the CUDA and cuDNN libraries that the build was made for (CUDA 12 up to version 1.26, CUDA 13 from 1.27) in LD_LIBRARY_PATH before the process starts; or run with device cpu", e.Device, e.Err, InstallCommand)
+	cause := strings.TrimRight(sourcePosition.ReplaceAllString(e.Err.Error(), ""), ".")
+	return fmt.Sprintf("%s cannot be used: %s. It needs a GPU build of onnx runtime (`%s --gpu`), an NVIDIA driver, and the CUDA and cuDNN libraries that the build was made for (CUDA 12 up to version 1.26, CUDA 13 from 1.27) in LD_LIBRARY_PATH before the process starts; or run with device cpu", e.Device, cause, InstallCommand)
 }
 
 func (e *CUDAError) Unwrap() error { return e.Err }
