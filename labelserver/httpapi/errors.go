@@ -1,0 +1,86 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"scrawl/labelserver/annotation"
+	"scrawl/labelserver/api"
+	"scrawl/labelserver/obs"
+	"scrawl/labelserver/session"
+)
+
+// statusClientGone is nginx's status for a client that left before its answer. Nobody receives it; logs and metrics tell it
+// from a failure.
+const statusClientGone = 499
+
+// writeError answers with an error's status and {"detail": …}. What has begun to go out cannot be taken back: the connection is
+// dropped then, so that the client sees a failure and not a short answer.
+func (s *Server) writeError(err error, c echo.Context) {
+	if c.Response().Committed {
+		s.o.Log.Error().Err(err).Str("request", obs.RequestID(c.Request().Context())).Msg("answer broke off")
+		return
+	}
+	var routed *echo.HTTPError
+	if errors.As(err, &routed) && !s.matched(c.Request().URL.EscapedPath()) {
+		err = echo.ErrNotFound // also for a method that no path of this form has
+	}
+	if target, ok := s.slashRedirect(c, err); ok {
+		c.Response().Header().Set("Location", target)
+		c.Response().Header().Set("Content-Length", "0")
+		c.Response().WriteHeader(http.StatusTemporaryRedirect)
+		return
+	}
+	answer := errorAnswer(err)
+	if answer.Status >= http.StatusInternalServerError || answer.Cause != nil {
+		s.o.Log.Warn().Err(err).Str("request", obs.RequestID(c.Request().Context())).Int("status", answer.Status).Msg("request failed")
+	}
+	if answer.Status == http.StatusMethodNotAllowed {
+		s.setAllow(c)
+	}
+	if err := reply(c, answer.Status, answer.Body()); err != nil {
+		s.o.Log.Error().Err(err).Str("request", obs.RequestID(c.Request().Context())).Msg("error cannot be answered")
+	}
+}
+
+// errorAnswer finds the status and text of an error. Undeclared errors are 500 with their text: a user who sees only "Internal
+// Server Error", as from the incumbent, cannot do anything about it.
+func errorAnswer(err error) *api.Error {
+	var known *api.Error
+	if errors.As(err, &known) {
+		return known
+	}
+	var routed *echo.HTTPError
+	if errors.As(err, &routed) {
+		return api.Errorf(routed.Code, "%s", http.StatusText(routed.Code))
+	}
+	status := http.StatusInternalServerError
+	switch {
+	case errors.Is(err, annotation.NotFound), errors.Is(err, session.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		status = http.StatusNotFound
+	case errors.Is(err, annotation.Invalid), errors.Is(err, session.ErrArchive):
+		status = http.StatusBadRequest
+	case errors.Is(err, annotation.Busy), errors.Is(err, annotation.Unavailable), errors.Is(err, session.ErrFull),
+		errors.Is(err, context.DeadlineExceeded):
+		status = http.StatusServiceUnavailable
+	case errors.Is(err, context.Canceled):
+		status = statusClientGone
+	}
+	return &api.Error{Status: status, Detail: err.Error(), Cause: err}
+}
+
+// setAllow names the methods of a path, without the OPTIONS that the router adds.
+func (s *Server) setAllow(c echo.Context) {
+	var methods []string
+	for _, r := range s.routes {
+		if r.matches(c.Request().URL.EscapedPath()) {
+			methods = append(methods, r.method)
+		}
+	}
+	c.Response().Header().Set("Allow", strings.Join(methods, ", "))
+}

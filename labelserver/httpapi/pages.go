@@ -1,0 +1,219 @@
+package httpapi
+
+import (
+	"bytes"
+	_ "embed" // the pages and the description of the interface
+	"fmt"
+	"html/template"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+	"gopkg.in/yaml.v3"
+
+	"scrawl/labelserver/api"
+)
+
+var (
+	//go:embed openapi.yaml
+	openapiYAML []byte
+	//go:embed assets/favicon.ico
+	favicon []byte
+	//go:embed assets/home.html
+	homeHTML string
+	//go:embed assets/docs.html
+	docsHTML string
+	//go:embed assets/logs.html
+	logsHTML string
+)
+
+// operation is a line of the docs page.
+type operation struct {
+	Method, Path, Summary string
+}
+
+// renderPages makes the fixed pages once. They load nothing from elsewhere: hospital networks reach no CDN.
+func (s *Server) renderPages() error {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(openapiYAML, &doc); err != nil {
+		return fmt.Errorf("openapi.yaml: %w", err)
+	}
+	value, err := fromYAML(&doc)
+	if err != nil {
+		return fmt.Errorf("openapi.yaml: %w", err)
+	}
+	description, ok := value.(*api.Object)
+	if !ok {
+		return fmt.Errorf("openapi.yaml: holds %T, want an object", value)
+	}
+	prefix := s.o.Config.Server.APIPrefix
+	if prefix != "" {
+		description.Set("servers", []*api.Object{api.NewObject("url", prefix)})
+	}
+	if s.openapi, err = api.Encode(description); err != nil {
+		return fmt.Errorf("openapi.yaml: %w", err)
+	}
+	data := struct {
+		Server     pageConfig
+		About      About
+		Prefix     string
+		Operations []operation
+	}{pageConfig{s.o.Config.Server.Name}, s.o.About, prefix, operationsOf(description)}
+	if s.home, err = render(homeHTML, data); err != nil {
+		return fmt.Errorf("page /: %w", err)
+	}
+	if s.docs, err = render(docsHTML, data); err != nil {
+		return fmt.Errorf("page /docs: %w", err)
+	}
+	return nil
+}
+
+// pageConfig is what pages show of the configuration.
+type pageConfig struct{ Name string }
+
+func render(text string, data any) ([]byte, error) {
+	t, err := template.New("page").Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = t.Execute(&b, data)
+	return b.Bytes(), err
+}
+
+func operationsOf(description *api.Object) []operation {
+	var list []operation
+	paths, _ := description.Object("paths")
+	for path, value := range paths.All() {
+		item, _ := value.(*api.Object)
+		for method, value := range item.All() {
+			if o, ok := value.(*api.Object); ok {
+				summary, _ := o.Text("summary")
+				list = append(list, operation{strings.ToUpper(method), path, summary})
+			}
+		}
+	}
+	return list
+}
+
+// fromYAML turns a YAML document into JSON values, in its order.
+func fromYAML(n *yaml.Node) (any, error) {
+	switch n.Kind {
+	case yaml.DocumentNode:
+		if len(n.Content) == 1 {
+			return fromYAML(n.Content[0])
+		}
+	case yaml.MappingNode:
+		o := &api.Object{}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			value, err := fromYAML(n.Content[i+1])
+			if err != nil {
+				return nil, err
+			}
+			o.Set(n.Content[i].Value, value)
+		}
+		return o, nil
+	case yaml.SequenceNode:
+		list := []any{}
+		for _, item := range n.Content {
+			value, err := fromYAML(item)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, value)
+		}
+		return list, nil
+	case yaml.AliasNode:
+		return fromYAML(n.Alias)
+	case yaml.ScalarNode:
+		var value any
+		err := n.Decode(&value)
+		return value, err
+	}
+	return nil, fmt.Errorf("line %d: no JSON form", n.Line)
+}
+
+const (
+	htmlType = "text/html; charset=utf-8"
+	textType = "text/plain; charset=utf-8"
+)
+
+func (s *Server) getHome(c echo.Context) error {
+	return replyBytes(c, http.StatusOK, htmlType, s.home)
+}
+
+func (s *Server) getDocs(c echo.Context) error {
+	return replyBytes(c, http.StatusOK, htmlType, s.docs)
+}
+
+func (s *Server) getOpenAPI(c echo.Context) error {
+	return replyBytes(c, http.StatusOK, "application/json", s.openapi)
+}
+
+func (s *Server) getFavicon(c echo.Context) error {
+	return replyBytes(c, http.StatusOK, "image/x-icon", favicon)
+}
+
+func (s *Server) getHealth(c echo.Context) error {
+	return reply(c, http.StatusOK, api.NewObject("status", "ok"))
+}
+
+func (s *Server) getMetrics(c echo.Context) error {
+	var b bytes.Buffer
+	if _, err := s.o.Metrics.WriteTo(&b); err != nil {
+		return err
+	}
+	return replyBytes(c, http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", b.Bytes())
+}
+
+// getLogs shows the log: as a page that renews itself, as its last lines, or with lines=0 as a whole.
+func (s *Server) getLogs(c echo.Context) error {
+	lines, err := queryInt(c, "lines", 300)
+	if err != nil {
+		return err
+	}
+	html, err := queryBool(c, "html", true)
+	if err != nil {
+		return err
+	}
+	text, err := queryBool(c, "text", false)
+	if err != nil {
+		return err
+	}
+	refresh, err := queryInt(c, "refresh", 0)
+	if err != nil {
+		return err
+	}
+	if s.o.LogFile == nil {
+		return api.Errorf(http.StatusNotFound, "Log File NOT Found")
+	}
+	if html && !text && lines != 0 {
+		return s.sendLogPage(c, lines, refresh)
+	}
+	tail, err := s.o.LogFile.Tail(max(lines, 0))
+	if err != nil {
+		return err
+	}
+	return replyBytes(c, http.StatusOK, textType, tail)
+}
+
+func (s *Server) sendLogPage(c echo.Context, lines, refresh int) error {
+	if refresh < 1 {
+		refresh = 5
+	}
+	page, err := render(logsHTML, struct {
+		Server pageConfig
+		Lines  string
+		Millis int
+	}{pageConfig{s.o.Config.Server.Name}, strconv.Itoa(lines), min(refresh, 3600) * 1000})
+	if err != nil {
+		return err
+	}
+	return replyBytes(c, http.StatusOK, htmlType, page)
+}
+
+// getGPU stands for the incumbent's nvidia-smi. The server starts no programs for clients.
+func (s *Server) getGPU(echo.Context) error {
+	return api.Errorf(http.StatusNotFound, "no GPU report here: the device in use is %s, see /metrics", s.o.Config.Runtime.Device)
+}
