@@ -12,6 +12,8 @@ type canvas struct {
 	image   []float32
 	overlay []float32 // intensities that no label explains, such as ribs in a projection
 	layered bool      // whether overlay is in use
+	drawn   [256]float32
+	noisy   float32 // standard deviation of the noise, in the units of drawn, the labels' intensities
 	scratch [4][]float32
 	warped  []uint8
 	coarse  []float32
@@ -184,7 +186,7 @@ func (c *canvas) tube(x, y, heading, radius, length float64, label uint8, branch
 	bend := 0.0
 	for travelled := 0.0; travelled < length; travelled += 0.7 {
 		c.disc(x, y, radius, label)
-		bend = 0.95*bend + 0.03*c.NormFloat64()
+		bend = 0.96*bend + 0.012*c.NormFloat64()
 		heading += bend
 		x, y = x+0.7*math.Cos(heading), y+0.7*math.Sin(heading)
 		radius = max(radius*(1+0.015*c.NormFloat64()), 0.6)

@@ -26,6 +26,7 @@ func (c *canvas) render(scene string) string {
 	if modality == "fluorescence" {
 		c.stain(&l)
 	}
+	c.drawn, c.noisy = l.mean, 0
 	for i, label := range c.labels {
 		c.image[i] = l.mean[label]
 	}
@@ -233,11 +234,12 @@ func (c *canvas) acquire(modality string) {
 	}
 	c.blur(c.between(0, 1.2))
 	if modality == "close" {
-		c.grain(c.between(0, 0.06))
+		c.grain(c.between(0, 0.05))
 		return
 	}
 	if c.chance(0.25) { // Rician: noise of a magnitude
 		s := c.between(0, 0.08)
+		c.noisy = float32(s)
 		c.smooth(c.scratch[0], c.n)
 		c.smooth(c.scratch[1], c.n)
 		for i, v := range c.image {
@@ -258,6 +260,7 @@ func (c *canvas) grain(sigma float64) {
 	}
 	c.smooth(f, int(float64(c.n)/length))
 	k, m := float32(sigma), float32(0)
+	c.noisy = k
 	if length > 1 {
 		k *= 1.3 // interpolation has taken some of it
 	}
@@ -332,4 +335,31 @@ func (c *canvas) percentiles() (lo, hi float32) {
 		last--
 	}
 	return lowest + float32(first)*step, lowest + float32(last+1)*step
+}
+
+// visible reports whether at least half of the object's surroundings differ from it by more than noise hides.
+func (c *canvas) visible(object morph.Mask) bool {
+	var inside [256]bool
+	for i, b := range object.Bits {
+		if b {
+			inside[c.labels[i]] = true
+		}
+	}
+	ring, seen := 0, 0
+	for i, near := range object.Dilate(1.5).Bits {
+		if !near || object.Bits[i] {
+			continue
+		}
+		ring++
+		least := float32(math.MaxFloat32)
+		for l := range c.count {
+			if inside[l] {
+				least = min(least, float32(math.Abs(float64(c.drawn[l]-c.drawn[c.labels[i]]))))
+			}
+		}
+		if least > 0.6*c.noisy+0.004 {
+			seen++
+		}
+	}
+	return 2*seen >= ring
 }

@@ -39,7 +39,7 @@ func (c *canvas) scene() string {
 	}
 	d := drawings[c.pick(weights...)]
 	d.draw()
-	if d.name != "cells" && d.name != "tissue" && c.chance(0.3) {
+	if d.name != "cells" && d.name != "tissue" && c.chance(0.22) {
 		c.vessels()
 	}
 	c.warp(float64(c.n) / 128 * 6)
@@ -110,7 +110,7 @@ func (c *canvas) blobs() {
 // vessels draws thin branching tubes over what is there.
 func (c *canvas) vessels() {
 	l := c.label(contrasted)
-	for range c.whole(1, 3) {
+	for range c.whole(1, 2) {
 		edge := c.between(0.05, 0.95)
 		x, y, heading := c.px(edge), c.px(c.between(0.1, 0.9)), c.between(0, 2*math.Pi)
 		c.tube(x, y, heading, c.px(c.logBetween(0.008, 0.035)), c.px(c.between(0.3, 1.2)), l, c.whole(0, 4))

@@ -15,7 +15,7 @@ func TestContactSheet(t *testing.T) {
 		n = 72
 	}
 	var out bytes.Buffer
-	if err := ContactSheet(&out, 11, n, Options{}); err != nil {
+	if err := ContactSheet(&out, 13, n, Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if path != "" {

@@ -100,6 +100,7 @@ func (r random) middle(region morph.Mask) morph.Mask {
 	}
 	c := points[r.IntN(len(points))]
 	reach := max(3/float64(factor), r.between(0.15, 0.8)*math.Sqrt(float64(small.Count())))
+	reach = min(reach, r.between(10, 40)/float64(factor)) // nobody draws a whole forest in one stroke
 	line, skeleton := morph.New(region.W, region.H), morph.FromPoints(small.W, small.H, points)
 	for _, p := range points {
 		if dx, dy := float64(p.X-c.X), float64(p.Y-c.Y); dx*dx+dy*dy < reach*reach {

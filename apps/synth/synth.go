@@ -129,6 +129,9 @@ func (g *Generator) attempt() (Example, bool) {
 		vanished = g.remove(target)
 	}
 	kind += " " + g.render(kind)
+	if !vanished && !g.visible(target) && !g.chance(0.1) {
+		return Example{}, false
+	}
 	e := Example{Size: g.n, Zoom: 1, Kind: kind}
 	e.Image, e.Target, e.Zoom = g.view(target)
 	if a := e.Target.Count(); a < g.smallest() || a > g.largest() {

@@ -81,6 +81,10 @@ func (g *Generator) view(target morph.Mask) ([]float32, morph.Mask, float64) {
 		slack := (side - object) / 2
 		cx = float64(box.X0+box.X1)/2 + slack*g.between(-0.5, 0.5)
 		cy = float64(box.Y0+box.Y1)/2 + slack*g.between(-0.5, 0.5)
+		if g.chance(0.75) {
+			// In a real slice the border is rarely near: there is air, or at least more of the patient.
+			cx, cy = min(max(cx, side/2), n-side/2), min(max(cy, side/2), n-side/2)
+		}
 	case g.chance(0.15):
 		// A slice that is not square is continued with its border.
 		side = n * g.between(1, 1.35)
