@@ -59,7 +59,7 @@ func (c *canvas) ordinary() tissue {
 	return []tissue{soft, fat, contrasted, fluid, bone, air, lung}[c.pick(0.6, 0.12, 0.08, 0.06, 0.06, 0.04, 0.04)]
 }
 
-// at turns shares of the side into pixels.
+// px turns a share of the side into pixels.
 func (c *canvas) px(share float64) float64 { return share * float64(c.n) }
 
 // fields divides the picture by which of several smooth fields is the largest.

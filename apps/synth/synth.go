@@ -82,7 +82,7 @@ type Generator struct {
 // New makes a generator whose examples follow from seed and opts.
 func New(seed uint64, opts Options) *Generator {
 	g := &Generator{seed: seed, opts: opts.withDefaults()}
-	g.canvas.init(g.opts.Size)
+	g.init(g.opts.Size)
 	return g
 }
 
@@ -105,7 +105,7 @@ func (g *Generator) at(i uint64) (Example, *rand.Rand) {
 	for {
 		// A scene without any object of a fit size is rare, and simply drawn anew.
 		if e, ok := g.attempt(); ok {
-			return e, g.random.Rand
+			return e, g.Rand
 		}
 	}
 }
