@@ -82,7 +82,7 @@ func (s *Server) recoverPanics(next echo.HandlerFunc) echo.HandlerFunc {
 			if cause == nil {
 				return
 			}
-			if cause == http.ErrAbortHandler {
+			if e, ok := cause.(error); ok && errors.Is(e, http.ErrAbortHandler) {
 				panic(cause) // net/http's own way to drop a connection
 			}
 			s.o.Log.Error().Str("request", obs.RequestID(c.Request().Context())).Str("stack", string(debug.Stack())).Msg("panic")

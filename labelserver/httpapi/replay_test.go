@@ -71,6 +71,7 @@ func TestReplayOfRecordedTraffic(t *testing.T) {
 			recorded := readRecording(t, dir, name)
 			got := b.send(b.recordedRequest(t, dir, name))
 			if d := replayed[name]; d != nil {
+				t.Logf("answered %d instead of %d: %s", d.status, recorded.status, d.why)
 				b.want(got, d.status, "")
 				return
 			}
@@ -100,6 +101,7 @@ func readRecording(t *testing.T, dir, name string) result {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_ = res.Body.Close() // it lies in a file of its own
 	body, err := os.ReadFile(filepath.Join(dir, name+".body"))
 	if err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)

@@ -119,7 +119,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		stop() // tells what still runs to give up
 		err = errors.Join(fmt.Errorf("requests were still running after %v: %w", s.o.Config.Server.ShutdownTimeout, err), h.Close())
 	}
-	<-failed
+	if closed := <-failed; !errors.Is(closed, http.ErrServerClosed) {
+		err = errors.Join(err, closed)
+	}
 	<-swept
 	return err
 }

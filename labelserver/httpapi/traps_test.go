@@ -491,3 +491,33 @@ func requirePeer(t *testing.T, message string) {
 	}
 	t.Skip("SKIPPED: " + message)
 }
+
+func FuzzParams(f *testing.F) {
+	f.Add(`{"label_info":[{"name":"spleen","id":1}],"foreground":[[1,2,3]],"roi":[1,2,3,4,5,6],"label":"liver","liver":[[1,2,3.5]],"result_dtype":"uint8"}`)
+	f.Add(`{"roi":[1e308,-1e308,0,0,0,0],"label_info":[null,{"id":"7","name":[]}],"device":[],"background":[[[]]]}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := api.DecodeObject([]byte(text))
+		if err != nil {
+			return
+		}
+		req := &annotation.Request{Params: p}
+		readInteraction(req, annotation.Model{Labels: []annotation.Segment{{Name: "liver", ID: 1}}})
+		if req.ROI != nil {
+			for a := range 3 {
+				if req.ROI.Min[a] > req.ROI.Max[a] {
+					t.Fatalf("roi %v is inverted", req.ROI)
+				}
+			}
+		}
+		for _, s := range req.LabelInfo {
+			if s.ID < 0 || s.ID > 65535 {
+				t.Fatalf("label %v has no place in a label map", s)
+			}
+		}
+		s := &Server{o: Options{Codec: fakeCodec{}}}
+		call := &inferCall{req: req}
+		if err := s.readResultParams(call); err == nil && !(fakeCodec{}).Writable(call.ext) {
+			t.Fatalf("extension %q is taken", call.ext)
+		}
+	})
+}
