@@ -166,7 +166,7 @@ type layout struct {
 	listFirst  bool
 }
 
-func (h *header) layout() (layout, error) {
+func (h *header) layout(lim volume.Limits) (layout, error) {
 	var l layout
 	kind, err := h.need("type")
 	if err != nil {
@@ -182,7 +182,7 @@ func (h *header) layout() (layout, error) {
 	if err != nil {
 		return l, err
 	}
-	return l, h.place(&l, axes)
+	return l, h.place(&l, axes, lim)
 }
 
 // parseType knows the C names and the fixed-width names of the format.

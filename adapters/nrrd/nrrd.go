@@ -61,12 +61,8 @@ func open(r io.Reader, files fs.FS, lim volume.Limits, read func(*header, layout
 	if err != nil {
 		return fmt.Errorf("NRRD header: %w", err)
 	}
-	l, err := h.layout()
+	l, err := h.layout(lim)
 	if err != nil {
-		return fmt.Errorf("NRRD header: %w", err)
-	}
-	width := l.format.Type.Bytes() * l.components
-	if err := lim.Check(l.geometry.Size, width); err != nil {
 		return fmt.Errorf("NRRD header: %w", err)
 	}
 	source := io.Reader(b)

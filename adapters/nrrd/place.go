@@ -9,7 +9,7 @@ import (
 )
 
 // place sorts the axes into those of space and at most one of components, and puts the grid into the patient.
-func (h *header) place(l *layout, axes []axis) error {
+func (h *header) place(l *layout, axes []axis, lim volume.Limits) error {
 	var spatial []axis
 	l.components = 1
 	for i, a := range axes {
@@ -34,13 +34,20 @@ func (h *header) place(l *layout, axes []axis) error {
 	if len(spatial) == 0 || len(spatial) > 3 {
 		return fmt.Errorf("%w: %d axes of space, want 1 to 3", volume.ErrUnsupported, len(spatial))
 	}
-	affine, err := h.affine(spatial)
-	if err != nil {
-		return err
-	}
 	size := [3]int{1, 1, 1}
 	for i, a := range spatial {
 		size[i] = a.size
+	}
+	// The components first, so that their product with the type's bytes cannot overflow.
+	if err := lim.Check([3]int{l.components, 1, 1}, 1); err != nil {
+		return err
+	}
+	if err := lim.Check(size, l.format.Type.Bytes()*l.components); err != nil {
+		return err
+	}
+	affine, err := h.affine(spatial)
+	if err != nil {
+		return err
 	}
 	l.geometry, err = volume.FromAffine(affine, size)
 	return err

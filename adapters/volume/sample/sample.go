@@ -24,7 +24,7 @@ const firstAllocation = 32 << 20
 // Format says how numbers are stored.
 type Format struct {
 	Type volume.DType
-	// Order is needed for types of more than one byte.
+	// Order is binary.LittleEndian or binary.BigEndian; nil stands for the former.
 	Order binary.ByteOrder
 	// Slope and Inter make a value of a stored number: slope·x + inter. A slope of 0 stands for 1 and 0.
 	Slope, Inter float64
@@ -52,6 +52,10 @@ func ReadLabels(r io.Reader, f Format, size [3]int) ([]uint16, error) {
 	}
 	return read(r, f, size, func(dst []uint16, src []float64, first int) error {
 		for i, x := range src {
+			if label := uint16(int32(x)); float64(label) == x { // whatever the conversion makes of other values, it is not equal
+				dst[i] = label
+				continue
+			}
 			label := math.Round(x)
 			if !(label >= 0 && label <= math.MaxUint16 && math.Abs(x-label) <= slack) {
 				return fmt.Errorf("%w: value %v at voxel %v, want labels: integers from 0 to %d", volume.ErrUnsupported, x, at(size, first+i), math.MaxUint16)
@@ -96,10 +100,10 @@ func read[T any](r io.Reader, f Format, size [3]int, convert func(dst []T, src [
 }
 
 func decode(dst []float64, b []byte, f Format) error {
-	order := f.Order
-	if order == nil {
-		order = binary.LittleEndian
+	if f.Order == binary.BigEndian {
+		swap(b, f.Type.Bytes())
 	}
+	order := binary.LittleEndian // called directly, which is several times as fast as through the interface
 	switch f.Type {
 	case volume.Uint8:
 		for i := range dst {
@@ -150,6 +154,18 @@ func decode(dst []float64, b []byte, f Format) error {
 		}
 	}
 	return nil
+}
+
+// swap reverses the bytes of every value.
+func swap(b []byte, width int) {
+	if width == 1 {
+		return
+	}
+	for ; len(b) >= width; b = b[width:] {
+		for i, j := 0, width-1; i < j; i, j = i+1, j-1 {
+			b[i], b[j] = b[j], b[i]
+		}
+	}
 }
 
 // Broken marks what decompressors and io.ReadFull report about damaged or truncated data as volume.ErrFormat, and leaves other

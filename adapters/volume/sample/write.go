@@ -69,25 +69,38 @@ func bounds(t volume.DType) (lo, hi float64) {
 }
 
 // WriteVoxels writes voxels as f says, which VoxelType has approved. Slope and Inter are not used.
-func WriteVoxels(w io.Writer, voxels []float32, f Format) error { return write(w, voxels, f) }
+func WriteVoxels(w io.Writer, voxels []float32, f Format) error {
+	return write(w, voxels, f, func(x float32) int64 {
+		if x >= 1<<63 { // only uint64 goes there: the same bits as an int64
+			return int64(uint64(x))
+		}
+		return int64(math.RoundToEven(float64(x)))
+	})
+}
 
 // WriteLabels writes labels as f says, which LabelType has approved. Slope and Inter are not used.
-func WriteLabels(w io.Writer, labels []uint16, f Format) error { return write(w, labels, f) }
+func WriteLabels(w io.Writer, labels []uint16, f Format) error {
+	return write(w, labels, f, func(x uint16) int64 { return int64(x) })
+}
 
-func write[T float32 | uint16](w io.Writer, values []T, f Format) error {
+func write[T float32 | uint16](w io.Writer, values []T, f Format, whole func(T) int64) error {
 	width := f.Type.Bytes()
 	if width == 0 {
 		return fmt.Errorf("voxel type %q: %w", f.Type, volume.ErrUnsupported)
 	}
-	order := f.Order
-	if order == nil {
-		order = binary.LittleEndian
-	}
 	buf := make([]byte, chunk*width)
 	for len(values) > 0 {
 		n := min(chunk, len(values))
-		encode(buf[:n*width], values[:n], f.Type, order)
-		if _, err := w.Write(buf[:n*width]); err != nil {
+		b := buf[:n*width]
+		if f.Type.IsFloat() {
+			encodeFloats(b, values[:n], f.Type)
+		} else {
+			encodeIntegers(b, values[:n], width, whole)
+		}
+		if f.Order == binary.BigEndian {
+			swap(b, width)
+		}
+		if _, err := w.Write(b); err != nil {
 			return err
 		}
 		values = values[n:]
@@ -95,36 +108,36 @@ func write[T float32 | uint16](w io.Writer, values []T, f Format) error {
 	return nil
 }
 
-func encode[T float32 | uint16](b []byte, values []T, t volume.DType, order binary.ByteOrder) {
-	whole := func(v T) int64 { return int64(math.RoundToEven(float64(v))) }
-	switch t {
-	case volume.Uint8, volume.Int8:
+func encodeFloats[T float32 | uint16](b []byte, values []T, t volume.DType) {
+	if t == volume.Float32 {
+		for i, v := range values {
+			binary.LittleEndian.PutUint32(b[4*i:], math.Float32bits(float32(v)))
+		}
+		return
+	}
+	for i, v := range values {
+		binary.LittleEndian.PutUint64(b[8*i:], math.Float64bits(float64(v)))
+	}
+}
+
+// encodeIntegers writes the low bytes of the two's complement, which are those of signed and unsigned types alike.
+func encodeIntegers[T float32 | uint16](b []byte, values []T, width int, whole func(T) int64) {
+	switch width {
+	case 1:
 		for i, v := range values {
 			b[i] = byte(whole(v))
 		}
-	case volume.Uint16, volume.Int16:
+	case 2:
 		for i, v := range values {
-			order.PutUint16(b[2*i:], uint16(whole(v)))
+			binary.LittleEndian.PutUint16(b[2*i:], uint16(whole(v)))
 		}
-	case volume.Uint32, volume.Int32:
+	case 4:
 		for i, v := range values {
-			order.PutUint32(b[4*i:], uint32(whole(v)))
+			binary.LittleEndian.PutUint32(b[4*i:], uint32(whole(v)))
 		}
-	case volume.Int64:
+	default:
 		for i, v := range values {
-			order.PutUint64(b[8*i:], uint64(whole(v)))
-		}
-	case volume.Uint64:
-		for i, v := range values {
-			order.PutUint64(b[8*i:], uint64(math.RoundToEven(float64(v))))
-		}
-	case volume.Float32:
-		for i, v := range values {
-			order.PutUint32(b[4*i:], math.Float32bits(float32(v)))
-		}
-	case volume.Float64:
-		for i, v := range values {
-			order.PutUint64(b[8*i:], math.Float64bits(float64(v)))
+			binary.LittleEndian.PutUint64(b[8*i:], uint64(whole(v)))
 		}
 	}
 }
