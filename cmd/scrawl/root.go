@@ -29,7 +29,7 @@ to the image at hand, on the CPU or on a GPU, without Python.
 
 Two minutes from nothing to a mask:
   scrawl runtime install        fetch ONNX Runtime, the one library it needs (once)
-  scrawl demo                   watch it learn on a synthetic image
+  scrawl demo                   serve an example image, to look around
   scrawl serve --studies DIR    serve the images in DIR; then, in 3D Slicer, open the
                                 module "MONAI Label" and enter the address shown
 
@@ -41,6 +41,10 @@ Exit codes: 0 done, 1 failed, 2 not understood.`,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd: cmd, err: err} })
 	root.AddCommand(
+		newServeCommand(),
+		newDemoCommand(),
+		newEvalCommand(),
+		newTrainDefaultCommand(),
 		newRuntimeCommand(),
 		newVersionCommand(),
 	)

@@ -49,7 +49,8 @@ func (k Kind) Error() string { return string(k) }
 // transport.
 type Segment struct {
 	Name string
-	ID   int
+	// ID is 0 to 65535, or -1 where a client sent something else.
+	ID int
 }
 
 // Model describes one entry of /info/'s models.

@@ -230,7 +230,8 @@ func readInteraction(req *annotation.Request, model annotation.Model) {
 	}
 }
 
-// readLabelInfo reads [{"name":…,"id":…},…]. OHIF sends whole segment objects, with other members beside.
+// readLabelInfo reads [{"name":…,"id":…},…]. OHIF sends whole segment objects, with other members beside. A number that no voxel can
+// have is passed on as -1: the service knows which segments it needs.
 func readLabelInfo(p *api.Object) []annotation.Segment {
 	v, _ := p.Get("label_info")
 	list, _ := v.([]any)
@@ -238,10 +239,14 @@ func readLabelInfo(p *api.Object) []annotation.Segment {
 	for _, item := range list {
 		o, _ := item.(*api.Object)
 		name, named := o.Text("name")
-		id, numbered := o.Number("id")
-		if named && numbered && id == math.Trunc(id) && id >= 0 && id <= math.MaxUint16 {
-			segments = append(segments, annotation.Segment{Name: name, ID: int(id)})
+		if !named {
+			continue
 		}
+		id, numbered := o.Number("id")
+		if !numbered || id != math.Trunc(id) || id < 0 || id > math.MaxUint16 {
+			id = -1
+		}
+		segments = append(segments, annotation.Segment{Name: name, ID: int(id)})
 	}
 	return segments
 }

@@ -1,0 +1,303 @@
+// Package apps holds what Scrawl can serve. An app is a folder with an app.yaml, which names its networks and says how each
+// sees an image, and the networks as .onnx files. The apps in this folder are part of the binary; others are given by
+// the folder they lie in.
+package apps
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"scrawl/adapters/scribble"
+	"scrawl/apps/interact"
+	"scrawl/engine/adapt"
+	"scrawl/engine/onnx"
+)
+
+//go:embed scribbles/app.yaml scribbles/*.onnx
+var builtin embed.FS
+
+// maxModel bounds the size of an .onnx file in bytes.
+const maxModel = 1 << 30
+
+// App is the description of an app: its app.yaml.
+type App struct {
+	Name        string   `yaml:"name"`
+	Description string   `yaml:"description"`
+	Version     string   `yaml:"version"`
+	Labels      []string `yaml:"labels"` // offered to clients; users may draw others
+	Models      []Model  `yaml:"models"`
+
+	files fs.FS
+}
+
+// Model describes one network of an app.
+type Model struct {
+	Name        string         `yaml:"name"` // no spaces: clients write them as plus signs
+	Type        string         `yaml:"type"` // MONAI Label's: scribbles, deepgrow, …
+	Description string         `yaml:"description"`
+	File        string         `yaml:"file"`
+	Input       Input          `yaml:"input"`
+	Trainable   TrainableNames `yaml:"trainable"`
+	Profile     string         `yaml:"profile"` // hindsight, thesis or frozen
+	Adapt       Adapt          `yaml:"adapt"`
+}
+
+// Input says how a slice becomes the network's input; see [interact.Input].
+type Input struct {
+	Channels    []string   `yaml:"channels"`
+	Grid        int        `yaml:"grid"`
+	Multiple    int        `yaml:"multiple"`
+	Percentiles []float64  `yaml:"percentiles"`
+	Range       *[]float64 `yaml:"range"`
+}
+
+// TrainableNames are patterns of the weights that may move.
+type TrainableNames struct {
+	Include []string `yaml:"include"`
+	Exclude []string `yaml:"exclude"`
+}
+
+// Adapt overrides constants of the method; what is left out keeps its default.
+type Adapt struct {
+	Lambda          *float64 `yaml:"lambda"`
+	Alpha           *float64 `yaml:"alpha"`
+	Steps           *int     `yaml:"steps"`
+	LearningRate    *float64 `yaml:"learning_rate"`
+	Temperature     *float64 `yaml:"temperature"`
+	Variance        *float64 `yaml:"variance"`
+	MaxCopies       *int     `yaml:"max_copies"`
+	FixedCopies     *int     `yaml:"fixed_copies"`
+	Noise           *bool    `yaml:"noise"`
+	Blur            *bool    `yaml:"blur"`
+	Inversion       *bool    `yaml:"inversion"`
+	Consistency     *bool    `yaml:"consistency"`
+	Interactive     *bool    `yaml:"interactive"`
+	SumLosses       *bool    `yaml:"sum_losses"`
+	AveragePerStep  *bool    `yaml:"average_per_step"`
+	StudentAnswers  *bool    `yaml:"student_answers"`
+	StrokeSigma     *float64 `yaml:"stroke_sigma"`
+	HindsightSteps  *int     `yaml:"hindsight_steps"`
+	HindsightBatch  *int     `yaml:"hindsight_batch"`
+	HindsightRate   *float64 `yaml:"hindsight_learning_rate"`
+	HindsightMemory *int     `yaml:"hindsight_memory"`
+	Seed            *uint64  `yaml:"seed"`
+}
+
+// Open reads an app: one of the built-in ones by its name, with or without a leading "apps/", or else a folder.
+func Open(name string) (*App, error) {
+	plain := strings.TrimPrefix(path.Clean(strings.ReplaceAll(name, "\\", "/")), "apps/")
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		root, err := os.OpenRoot(name)
+		if err != nil {
+			return nil, fmt.Errorf("open app %q: %w", name, err)
+		}
+		return read(name, root.FS())
+	}
+	if slices.Contains(Builtin(), plain) {
+		sub, err := fs.Sub(builtin, plain)
+		if err != nil {
+			return nil, fmt.Errorf("open app %q: %w", name, err)
+		}
+		return read(name, sub)
+	}
+	return nil, fmt.Errorf("app %q is neither built in (there is %s) nor a folder", name, strings.Join(Builtin(), ", "))
+}
+
+// Builtin lists the apps that are part of the binary.
+func Builtin() []string {
+	entries, err := builtin.ReadDir(".")
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func read(name string, files fs.FS) (*App, error) {
+	data, err := fs.ReadFile(files, "app.yaml")
+	if err != nil {
+		return nil, fmt.Errorf("app %q has no readable app.yaml: %w", name, err)
+	}
+	app := &App{files: files}
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	if err := dec.Decode(app); err != nil {
+		return nil, fmt.Errorf("app %q: app.yaml: %w", name, err)
+	}
+	if err := app.validate(); err != nil {
+		return nil, fmt.Errorf("app %q: app.yaml: %w", name, err)
+	}
+	return app, nil
+}
+
+func (a *App) validate() error {
+	if a.Name == "" || len(a.Models) == 0 {
+		return errors.New("a name and at least one model are wanted")
+	}
+	seen := map[string]bool{}
+	for _, m := range a.Models {
+		switch {
+		case m.Name == "" || strings.ContainsAny(m.Name, " /\\"):
+			return fmt.Errorf("model name %q: one without spaces and slashes is wanted, clients put it into addresses", m.Name)
+		case seen[m.Name]:
+			return fmt.Errorf("model %q is described twice", m.Name)
+		case !fs.ValidPath(m.File) || path.Ext(m.File) != ".onnx":
+			return fmt.Errorf("model %q: file %q is not an .onnx file inside the app's folder", m.Name, m.File)
+		}
+		seen[m.Name] = true
+		if err := m.validate(); err != nil {
+			return fmt.Errorf("model %q: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
+func (m Model) validate() error {
+	switch interact.Profile(m.Profile) {
+	case interact.ProfileHindsight, interact.ProfileThesis, interact.ProfileFrozen:
+	default:
+		return fmt.Errorf("profile %q: hindsight, thesis or frozen is wanted", m.Profile)
+	}
+	in, err := m.Input.value()
+	if err != nil {
+		return err
+	}
+	if err := in.Validate(); err != nil {
+		return err
+	}
+	return m.Adapt.thesis().Validate()
+}
+
+func (in Input) value() (interact.Input, error) {
+	v := interact.Input{Grid: in.Grid, Multiple: in.Multiple, Percentiles: [2]float64{0.5, 99.5}}
+	for _, c := range in.Channels {
+		v.Channels = append(v.Channels, interact.Channel(c))
+	}
+	if in.Percentiles != nil {
+		if len(in.Percentiles) != 2 {
+			return v, fmt.Errorf("percentiles %v: two numbers are wanted", in.Percentiles)
+		}
+		v.Percentiles = [2]float64(in.Percentiles)
+	}
+	if in.Range != nil {
+		if len(*in.Range) != 2 {
+			return v, fmt.Errorf("range %v: two numbers are wanted", *in.Range)
+		}
+		r := [2]float64(*in.Range)
+		v.Range = &r
+	}
+	return v, nil
+}
+
+func override[T any](dst *T, v *T) {
+	if v != nil {
+		*dst = *v
+	}
+}
+
+func (a Adapt) thesis() adapt.Config {
+	c := adapt.Thesis()
+	override(&c.Lambda, a.Lambda)
+	override(&c.Alpha, a.Alpha)
+	override(&c.Steps, a.Steps)
+	override(&c.LearningRate, a.LearningRate)
+	override(&c.Temperature, a.Temperature)
+	override(&c.Variance, a.Variance)
+	override(&c.MaxCopies, a.MaxCopies)
+	override(&c.FixedCopies, a.FixedCopies)
+	override(&c.Noise, a.Noise)
+	override(&c.Blur, a.Blur)
+	override(&c.Inversion, a.Inversion)
+	override(&c.Consistency, a.Consistency)
+	override(&c.Interactive, a.Interactive)
+	override(&c.SumLosses, a.SumLosses)
+	override(&c.AveragePerStep, a.AveragePerStep)
+	override(&c.StudentAnswers, a.StudentAnswers)
+	override(&c.Seed, a.Seed)
+	return c
+}
+
+func (a Adapt) hindsight() adapt.HindsightConfig {
+	c := adapt.Hindsight()
+	override(&c.Steps, a.HindsightSteps)
+	override(&c.Batch, a.HindsightBatch)
+	override(&c.LearningRate, a.HindsightRate)
+	override(&c.Memory, a.HindsightMemory)
+	override(&c.Seed, a.Seed)
+	return c
+}
+
+// Loaded is a model ready for interaction.
+type Loaded struct {
+	*interact.Model
+	// Hash is the SHA-256 of the network's file, in hexadecimal.
+	Hash string
+}
+
+// Load reads a model's network and makes it ready for interaction.
+func (a *App) Load(m Model, compile adapt.Compiler) (Loaded, error) {
+	data, err := a.readModel(m.File)
+	if err != nil {
+		return Loaded{}, fmt.Errorf("model %q: %w", m.Name, err)
+	}
+	parsed, err := onnx.Parse(data)
+	if err != nil {
+		return Loaded{}, fmt.Errorf("model %q: %s: %w", m.Name, m.File, err)
+	}
+	net, err := adapt.NewNetwork(parsed, adapt.Trainable{Include: m.Trainable.Include, Exclude: m.Trainable.Exclude})
+	if err != nil {
+		return Loaded{}, fmt.Errorf("model %q: %s: %w", m.Name, m.File, err)
+	}
+	ready, err := m.Ready(net, compile)
+	sum := sha256.Sum256(data)
+	return Loaded{Model: ready, Hash: hex.EncodeToString(sum[:])}, err
+}
+
+// Ready joins a network with what the app says of it.
+func (m Model) Ready(net *adapt.Network, compile adapt.Compiler) (*interact.Model, error) {
+	in, err := m.Input.value()
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", m.Name, err)
+	}
+	if net.Channels != len(in.Channels) {
+		return nil, fmt.Errorf("model %q: the network has %d input channels, app.yaml names %d", m.Name, net.Channels, len(in.Channels))
+	}
+	engine, err := adapt.NewEngine(net, in.ImageChannels(), compile)
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", m.Name, err)
+	}
+	im := &interact.Model{Engine: engine, Input: in, Thesis: m.Adapt.thesis(), Hindsight: m.Adapt.hindsight(), Thickness: scribble.DefaultThickness()}
+	override(&im.Thickness.Sigma, m.Adapt.StrokeSigma)
+	return im, nil
+}
+
+func (a *App) readModel(name string) ([]byte, error) {
+	f, err := a.files.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxModel+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxModel {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxModel)
+	}
+	return data, nil
+}

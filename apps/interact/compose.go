@@ -1,0 +1,91 @@
+package interact
+
+import (
+	"scrawl/adapters/morph"
+	"scrawl/adapters/volume"
+)
+
+// compose puts the answers of all slices together, as one segment: carried slices first, then anchors in other planes, then the
+// strokes themselves, which always keep their label. Voxels of protected segments and outside the box are left out.
+func (r *run) compose() {
+	out := make([]bool, len(r.img.Volume.Voxels))
+	axis := r.carryAxis()
+	for _, key := range sorted(r.state.Carried) {
+		w, h := r.size(key.Axis)
+		r.set(out, key, r.state.Carried[key].mask(w, h))
+	}
+	for _, main := range []bool{true, false} {
+		for _, key := range sorted(r.state.Anchors) {
+			if (key.Axis == axis) == main {
+				r.set(out, key, r.anchorMask(r.state.Anchors[key], key))
+			}
+		}
+	}
+	r.req.Strokes.Voxels(func(at int, positive bool) { out[at] = positive })
+	r.limit(out)
+	r.state.Answer = out
+}
+
+func (r *run) anchorMask(a Anchor, key SliceKey) morph.Mask {
+	if a.Edited != nil {
+		return *a.Edited
+	}
+	w, h := r.size(key.Axis)
+	return a.Answer.mask(w, h)
+}
+
+func (r *run) limit(out []bool) {
+	if r.req.Protected != nil {
+		for i, p := range r.req.Protected {
+			if p {
+				out[i] = false
+			}
+		}
+	}
+	if b := r.req.Box; b != nil {
+		s := r.img.Volume.Size
+		i := 0
+		for z := range s[2] {
+			for y := range s[1] {
+				for x := range s[0] {
+					if x < b[0][0] || x >= b[1][0] || y < b[0][1] || y >= b[1][1] || z < b[0][2] || z >= b[1][2] {
+						out[i] = false
+					}
+					i++
+				}
+			}
+		}
+	}
+}
+
+// indexer returns the position in the volume of pixel (x,y) of a slice.
+func (r *run) indexer(axis, n int) func(x, y int) int {
+	size := r.img.Volume.Size
+	stride := [3]int{1, size[0], size[0] * size[1]}
+	a, b := volume.Plane(axis).Axes()
+	base := n * stride[axis]
+	return func(x, y int) int { return base + x*stride[a] + y*stride[b] }
+}
+
+// set writes a slice's mask into a volume of bits.
+func (r *run) set(out []bool, key SliceKey, m morph.Mask) {
+	at := r.indexer(key.Axis, key.Slice)
+	for y := range m.H {
+		for x := range m.W {
+			out[at(x, y)] = m.Bits[y*m.W+x]
+		}
+	}
+}
+
+// bits reads a slice's mask from a volume of bits.
+func (r *run) bits(from []bool, axis, n int) morph.Mask {
+	w, h := r.size(axis)
+	m := morph.New(w, h)
+	at := r.indexer(axis, n)
+	for y := range h {
+		for x := range w {
+			m.Bits[y*w+x] = from[at(x, y)]
+		}
+	}
+	return m
+}

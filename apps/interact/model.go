@@ -1,0 +1,230 @@
+// Package interact is one interaction on a volume: strokes go in, a label map on the volume's own grid comes out, and the
+// network has learned from it. It joins the image side (adapters) and the engine, and knows neither requests nor files.
+//
+// # What happens
+//
+// Strokes are flat: each lies in one slice of one of the three planes. The slices with strokes are answered first, each
+// from its image, its strokes and the mask it had before. From those anchors the object is carried outward slice by slice,
+// every slice taking its neighbour's mask as the previous prediction, until the object ends or the next anchor is reached;
+// between two anchors the answers from both sides are blended. Anchors stay as they were answered.
+//
+// Clients send all their strokes every time. [Model.Interact] compares them with the last set, so that only slices whose
+// strokes changed are answered anew. A slice that the user leaves for another counts as accepted, and is then learned
+// from: see [scrawl/engine/adapt].
+//
+// # State
+//
+// [State] is what is known of one image, [Learned] what a user has taught the network over all images. Both are values:
+// Interact returns new ones and leaves its arguments alone, so keeping an old one is all that undo needs.
+package interact
+
+import (
+	"context"
+	"fmt"
+
+	"scrawl/adapters/morph"
+	"scrawl/adapters/scribble"
+	"scrawl/adapters/volume"
+	"scrawl/engine/adapt"
+	"scrawl/engine/tensor"
+)
+
+// Channel is what one input channel of a network shows.
+type Channel string
+
+// The channels a network may have. Positive and Negative are maps of strokes, 1 under a stroke; Previous is the
+// probability of the previous prediction.
+const (
+	ChannelImage    Channel = "image"
+	ChannelPositive Channel = "positive"
+	ChannelNegative Channel = "negative"
+	ChannelPrevious Channel = "previous"
+)
+
+// Input says how a slice becomes the network's input.
+type Input struct {
+	Channels []Channel
+	// Grid is the side of the square grid, in pixels, that a region of the slice is resampled to; a multiple of Multiple.
+	Grid int
+	// Multiple is what the network needs height and width to be multiples of.
+	Multiple int
+	// Percentiles of the volume's intensities that become 0 and 1, unless Range gives the intensities themselves.
+	Percentiles [2]float64
+	Range       *[2]float64
+}
+
+// Conditioned reports whether the network sees strokes itself.
+func (in Input) Conditioned() bool { return in.has(ChannelPositive) }
+
+func (in Input) has(c Channel) bool {
+	for _, x := range in.Channels {
+		if x == c {
+			return true
+		}
+	}
+	return false
+}
+
+// ImageChannels are the positions of the channels that show the image.
+func (in Input) ImageChannels() []int {
+	var at []int
+	for i, c := range in.Channels {
+		if c == ChannelImage {
+			at = append(at, i)
+		}
+	}
+	return at
+}
+
+// Validate reports what is wrong with the description.
+func (in Input) Validate() error {
+	for _, c := range in.Channels {
+		switch c {
+		case ChannelImage, ChannelPositive, ChannelNegative, ChannelPrevious:
+		default:
+			return fmt.Errorf("input channel %q is not one of image, positive, negative, previous", c)
+		}
+	}
+	switch {
+	case !in.has(ChannelImage):
+		return fmt.Errorf("no input channel shows the image")
+	case in.has(ChannelPositive) != in.has(ChannelNegative):
+		return fmt.Errorf("positive and negative strokes need a channel each")
+	case in.Multiple < 1 || in.Grid < 16 || in.Grid%in.Multiple != 0:
+		return fmt.Errorf("grid %d must be at least 16 and a multiple of %d", in.Grid, in.Multiple)
+	case in.Range == nil && !(in.Percentiles[0] >= 0 && in.Percentiles[0] < in.Percentiles[1] && in.Percentiles[1] <= 100):
+		return fmt.Errorf("percentiles %v: 0 ≤ low < high ≤ 100 is wanted", in.Percentiles)
+	case in.Range != nil && in.Range[0] >= in.Range[1]:
+		return fmt.Errorf("intensity range %v: low < high is wanted", *in.Range)
+	}
+	return nil
+}
+
+// Profile chooses what is learned when.
+type Profile string
+
+// ProfileHindsight learns from finished slices and suits networks that see strokes. ProfileThesis is the published method,
+// which learns within a slice; for a network that sees only the image it is the interaction itself. ProfileFrozen
+// learns nothing.
+const (
+	ProfileHindsight Profile = "hindsight"
+	ProfileThesis    Profile = "thesis"
+	ProfileFrozen    Profile = "frozen"
+)
+
+// Model is a network that is ready for interaction. It is immutable and safe for concurrent use.
+type Model struct {
+	Engine    *adapt.Engine
+	Input     Input
+	Thesis    adapt.Config
+	Hindsight adapt.HindsightConfig
+	// Thickness widens strokes in the scribble mask of the thesis's method.
+	Thickness scribble.Thickness
+}
+
+// Image is a volume prepared for a model: the volume and the intensities that become 0 and 1.
+type Image struct {
+	Volume *volume.Volume
+	Low    float64
+	High   float64
+}
+
+// Prepare measures a volume's intensities.
+func (m *Model) Prepare(v *volume.Volume) Image {
+	if r := m.Input.Range; r != nil {
+		return Image{Volume: v, Low: r[0], High: r[1]}
+	}
+	p := v.Percentiles(m.Input.Percentiles[0], m.Input.Percentiles[1])
+	if p[1] <= p[0] {
+		p[1] = p[0] + 1
+	}
+	return Image{Volume: v, Low: p[0], High: p[1]}
+}
+
+// Learned is what one user has taught the network. The zero value has learned nothing.
+type Learned struct {
+	Memory       *adapt.Memory // of hindsight
+	Sets         *adapt.Sets   // of the thesis's method
+	Interactions uint64
+}
+
+// SliceKey names a slice by its index axis and its number along it.
+type SliceKey = scribble.Plane
+
+// Probability is a slice's map of foreground probabilities in steps of 1/255, x fastest. It is what the next prediction of
+// the slice and of its neighbours starts from.
+type Probability []uint8
+
+// Stage is one answer on the way to a finished slice.
+type Stage struct {
+	Positive, Negative morph.Mask
+	Prior              Probability // nil: nothing was known
+}
+
+// Anchor is a slice that the user has worked on.
+type Anchor struct {
+	Stages []Stage
+	Answer Probability
+	// Edited is the mask the user drew by hand over our answer, if any: it stands as it is.
+	Edited *morph.Mask
+	// Accepted tells that the user has moved on from the slice or drawn it by hand; Learned that it has been learned from.
+	Accepted, Learned bool
+}
+
+// State is what is known of one image. The zero value is an image that nobody has worked on.
+type State struct {
+	Strokes scribble.Set
+	Anchors map[SliceKey]Anchor
+	// Carried are the answers of slices without strokes, along the axis they were carried.
+	Carried map[SliceKey]Probability
+	// Answer is the last answer, one bit a voxel, i fastest; nil before the first.
+	Answer []bool
+}
+
+// Request is one interaction.
+type Request struct {
+	// Strokes is the whole current set.
+	Strokes scribble.Set
+	// Previous is the segment as the client has it, one bit a voxel; nil when it sent none.
+	Previous []bool
+	// Protected are voxels of other segments, which the answer never claims; nil for none.
+	Protected []bool
+	// Box limits the answer to voxels Min ≤ v < Max; nil for none.
+	Box *[2][3]int
+	Options
+}
+
+// Options are the user's choices.
+type Options struct {
+	Profile Profile
+	// SliceOnly answers the slices with strokes alone and does not carry the object to others.
+	SliceOnly bool
+	// LearnLater leaves accepted slices for [Model.Learn], so that the answer need not wait for learning. Otherwise they are learned
+	// before the answer.
+	LearnLater bool
+}
+
+// Result is the answer to an interaction.
+type Result struct {
+	// Mask is the segment, one bit a voxel, i fastest.
+	Mask   []bool
+	Report Report
+}
+
+// Report tells what an interaction did.
+type Report struct {
+	Answered []SliceKey // slices whose strokes changed
+	Carried  int        // slices answered from a neighbour
+	Learned  []SliceKey // slices learned from
+	Expert   int        // weight set that made the first masks: 0 source, then averages, student
+	Thesis   []adapt.Report
+	Lessons  []adapt.LessonReport
+	Seconds  map[string]float64 // by stage
+}
+
+// Warm runs the network once on an empty slice, so that the first user does not wait for its compilation.
+func (m *Model) Warm(ctx context.Context) error {
+	g := m.Input.Grid
+	_, err := m.Engine.Predict(ctx, m.Engine.Network().Source(), tensor.Zeros[float32](1, len(m.Input.Channels), g, g))
+	return err
+}

@@ -1,0 +1,196 @@
+package interact
+
+import (
+	"context"
+	"fmt"
+
+	"scrawl/adapters/morph"
+	"scrawl/adapters/transform"
+	"scrawl/adapters/volume"
+	"scrawl/engine/adapt"
+	"scrawl/engine/tensor"
+)
+
+// view is one slice of an image, ready to be looked at.
+type view struct {
+	key     SliceKey
+	w, h    int
+	spacing [2]float64 // mm along x and y
+	pixels  []float32  // 0…1
+}
+
+func (img Image) view(key SliceKey) (view, error) {
+	s, err := img.Volume.Slice(volume.Plane(key.Axis), key.Slice)
+	if err != nil {
+		return view{}, err
+	}
+	return view{key: key, w: s.W, h: s.H, spacing: s.Spacing,
+		pixels: transform.Rescale(s.Pixels, float32(img.Low), float32(img.High))}, nil
+}
+
+// prompt is all that is said of a slice: strokes, and the previous prediction.
+type prompt struct {
+	positive, negative morph.Mask
+	prior              Probability
+}
+
+// box is the smallest rectangle that holds the strokes and the prior's object.
+func (p prompt) box(w, h int) (morph.Rect, bool) {
+	m := morph.New(w, h)
+	for i := range m.Bits {
+		m.Bits[i] = p.positive.Bits[i] || p.negative.Bits[i] || p.prior != nil && p.prior[i] > half
+	}
+	return m.Bounds()
+}
+
+// half is a probability of one half: what lies above is object.
+const half = 127
+
+// zoom is by how much small objects are enlarged at most.
+const zoom = 2
+
+// around is how many times larger than the object a window's side is.
+const around = 1.8
+
+// window chooses the region of a slice that the network looks at: around the object when there is one, the whole slice
+// otherwise. Regions are square in the patient, whatever the spacing, so that nothing is seen distorted.
+func (m *Model) window(v view, box morph.Rect, known bool) (transform.Window, error) {
+	g := float64(m.Input.Grid)
+	fine := min(v.spacing[0], v.spacing[1])
+	whole := max(g*fine, float64(v.w)*v.spacing[0], float64(v.h)*v.spacing[1])
+	side := whole
+	cx, cy := float64(v.w)/2, float64(v.h)/2
+	if known {
+		object := max(float64(box.W())*v.spacing[0], float64(box.H())*v.spacing[1])
+		side = min(max(object*around, g*fine/zoom), whole)
+		if side < whole {
+			cx, cy = float64(box.X0+box.X1)/2, float64(box.Y0+box.Y1)/2
+		}
+	}
+	rw, rh := max(int(side/v.spacing[0]+0.5), 1), max(int(side/v.spacing[1]+0.5), 1)
+	x0, y0 := int(cx-float64(rw)/2+0.5), int(cy-float64(rh)/2+0.5)
+	return transform.NewWindow(morph.Rect{X0: x0, Y0: y0, X1: x0 + rw, Y1: y0 + rh}, m.Input.Grid, m.Input.Grid)
+}
+
+// inputs is the network's input [1,C,G,G] for a slice seen through a window.
+func (m *Model) inputs(v view, win transform.Window, p prompt) *tensor.Tensor {
+	g := m.Input.Grid
+	x := tensor.Zeros[float32](1, len(m.Input.Channels), g, g)
+	for c, name := range m.Input.Channels {
+		plane := x.Float32s()[c*g*g : (c+1)*g*g]
+		switch name {
+		case ChannelImage:
+			copy(plane, win.Forward(v.pixels, v.w, v.h, transform.Edge))
+		case ChannelPositive:
+			fill(plane, win.ForwardStroke(p.positive))
+		case ChannelNegative:
+			fill(plane, win.ForwardStroke(p.negative))
+		case ChannelPrevious:
+			if p.prior != nil {
+				copy(plane, win.Forward(p.prior.floats(), v.w, v.h, transform.Zero))
+			}
+		}
+	}
+	return x
+}
+
+func fill(plane []float32, m morph.Mask) {
+	for i, b := range m.Bits {
+		if b {
+			plane[i] = 1
+		}
+	}
+}
+
+func (p Probability) floats() []float32 {
+	f := make([]float32, len(p))
+	for i, v := range p {
+		f[i] = float32(v) / 255
+	}
+	return f
+}
+
+// quantized brings probabilities to steps of 1/255. Priors are always used in this form, so that a state read back from
+// disk gives the same answers.
+func quantized(f []float32) Probability {
+	p := make(Probability, len(f))
+	for i, v := range f {
+		p[i] = uint8(min(max(v, 0), 1)*255 + 0.5)
+	}
+	return p
+}
+
+// mask is where the probability is above one half.
+func (p Probability) mask(w, h int) morph.Mask {
+	m := morph.New(w, h)
+	for i, v := range p {
+		m.Bits[i] = v > half
+	}
+	return m
+}
+
+func maskProbability(m morph.Mask) Probability {
+	p := make(Probability, len(m.Bits))
+	for i, b := range m.Bits {
+		if b {
+			p[i] = 255
+		}
+	}
+	return p
+}
+
+// answer runs the network on a slice. When the object turns out much smaller than the region looked at, it looks again,
+// closer.
+func (m *Model) answer(ctx context.Context, w adapt.Weights, v view, p prompt) (Probability, error) {
+	box, known := p.box(v.w, v.h)
+	if known && p.prior == nil {
+		// Strokes alone say where the object is, not how large: look at everything first.
+		known = false
+	}
+	prob, win, err := m.look(ctx, w, v, p, box, known)
+	if err != nil {
+		return nil, err
+	}
+	seen := prompt{positive: p.positive, negative: p.negative, prior: prob}
+	if found, ok := seen.box(v.w, v.h); ok {
+		closer, err := m.window(v, found, true)
+		if err != nil {
+			return nil, err
+		}
+		if 3*closer.Region.W() <= 2*win.Region.W() {
+			prob, _, err = m.look(ctx, w, v, p, found, true)
+			return prob, err
+		}
+	}
+	return prob, nil
+}
+
+func (m *Model) look(ctx context.Context, w adapt.Weights, v view, p prompt, box morph.Rect, known bool) (Probability, transform.Window, error) {
+	win, err := m.window(v, box, known)
+	if err != nil {
+		return nil, win, err
+	}
+	out, err := m.Engine.Predict(ctx, w, m.inputs(v, win, p))
+	if err != nil {
+		return nil, win, fmt.Errorf("slice %d of axis %d: %w", v.key.Slice, v.key.Axis, err)
+	}
+	return quantized(win.Backward(foreground(out), v.w, v.h)), win, nil
+}
+
+// foreground is 1 − the probability of class 0, of an answer [1,K,G,G].
+func foreground(out *tensor.Tensor) []float32 {
+	s := out.Shape()
+	n := s[2] * s[3]
+	f := make([]float32, n)
+	for i, b := range out.Float32s()[:n] {
+		f[i] = 1 - b
+	}
+	return f
+}
+
+// plane turns a mask into a tensor [1,1,G,G] of 0 and 1.
+func plane(m morph.Mask) *tensor.Tensor {
+	t := tensor.Zeros[float32](1, 1, m.H, m.W)
+	fill(t.Float32s(), m)
+	return t
+}

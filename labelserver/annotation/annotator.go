@@ -1,0 +1,508 @@
+package annotation
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"scrawl/adapters/scribble"
+	"scrawl/adapters/volume"
+	"scrawl/apps/interact"
+	"scrawl/labelserver/api"
+)
+
+// Entry is one model that an Annotator serves.
+type Entry struct {
+	Name, Type, Description string
+	// Labels are offered to clients, numbered 1..N.
+	Labels []string
+	Model  *interact.Model
+	// Profile is used unless a request asks for another.
+	Profile interact.Profile
+	// Weights is a hash of the network's file.
+	Weights string
+	// Device names what the network runs on, for clients to show.
+	Device string
+}
+
+// Gate bounds how many interactions run at once. Enter waits for its turn in order of arrival, and fails when too many wait or ctx
+// ends; the returned function leaves.
+type Gate interface {
+	Enter(ctx context.Context) (leave func(), err error)
+}
+
+// Options say how an Annotator works.
+type Options struct {
+	// Dir is where lineages are kept.
+	Dir string
+	// SnapshotBudget is the number of bytes of weights kept per lineage for undo.
+	SnapshotBudget int64
+	// CacheBytes is how much memory decoded volumes may take.
+	CacheBytes int64
+	// Timeout ends an interaction that takes longer; 0 means never.
+	Timeout time.Duration
+	Gate    Gate
+	Log     zerolog.Logger
+}
+
+// Annotator implements Service on this machine. Locks are taken in the order lineage, gate; none is held while an image is
+// decoded.
+type Annotator struct {
+	entries []Entry
+	models  []Model
+	o       Options
+	journal journal
+	images  *imageCache
+
+	mu       sync.Mutex
+	lineages map[identity]*held
+	learning sync.WaitGroup
+}
+
+// held is a lineage with its lock, a channel so that waiting can be given up.
+type held struct {
+	lock    chan struct{}
+	lineage *lineage // nil until read from disk
+	used    time.Time
+}
+
+// keptLineages is how many lineages stay in memory; others are read back from disk.
+const keptLineages = 8
+
+// NewAnnotator serves the given models.
+func NewAnnotator(entries []Entry, o Options) (*Annotator, error) {
+	if len(entries) == 0 || o.Gate == nil || o.Dir == "" {
+		return nil, errors.New("annotator: at least one model, a gate and a folder for what is learned are wanted")
+	}
+	a := &Annotator{entries: entries, o: o, journal: journal{dir: o.Dir, budget: o.SnapshotBudget},
+		images: newImageCache(o.CacheBytes), lineages: map[identity]*held{}}
+	for _, e := range entries {
+		a.models = append(a.models, e.describe())
+	}
+	return a, nil
+}
+
+func (e Entry) describe() Model {
+	m := Model{Name: e.Name, Type: e.Type, Dimension: 3, Description: e.Description}
+	for i, l := range e.Labels {
+		m.Labels = append(m.Labels, Segment{Name: l, ID: i + 1})
+	}
+	profiles := []string{string(e.Profile)}
+	for _, p := range []interact.Profile{interact.ProfileHindsight, interact.ProfileThesis, interact.ProfileFrozen} {
+		if p != e.Profile {
+			profiles = append(profiles, string(p))
+		}
+	}
+	m.Config = api.NewObject("device", []string{e.Device}, "profile", profiles,
+		"propagate", []string{propagateVolume, propagateSlice}, "reset", []string{resetNothing, resetImage, resetEverything})
+	return m
+}
+
+// The values of the options that clients offer. They are lists of strings because Slicer's options table shows nothing else.
+const (
+	propagateVolume = "volume"
+	propagateSlice  = "slice"
+	resetNothing    = "nothing"
+	resetImage      = "this image"
+	resetEverything = "everything learned"
+)
+
+// Models implements Service.
+func (a *Annotator) Models() []Model { return a.models }
+
+func (a *Annotator) entry(name string) (Entry, error) {
+	var names []string
+	for _, e := range a.entries {
+		if e.Name == name {
+			return e, nil
+		}
+		names = append(names, e.Name)
+	}
+	return Entry{}, fmt.Errorf("model %q: %w; there is %s", name, NotFound, strings.Join(names, ", "))
+}
+
+// Infer implements Service.
+func (a *Annotator) Infer(ctx context.Context, req *Request) (*Reply, error) {
+	if a.o.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, a.o.Timeout)
+		defer cancel()
+	}
+	watch := time.Now()
+	e, err := a.entry(req.Model)
+	if err != nil {
+		return nil, err
+	}
+	img, err := a.images.get(ctx, e, req.Image)
+	if err != nil {
+		return nil, err
+	}
+	pre := time.Since(watch)
+	job, err := newJob(e, img, req)
+	if err != nil {
+		return nil, err
+	}
+	h, release, err := a.hold(ctx, identityOf(req.ClientID, e.Name, job.label, img.hash, e.Weights))
+	if err != nil {
+		return nil, err
+	}
+	out, err := a.interact(ctx, h.lineage, job)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	a.learnLater(h.lineage, job, release)
+	a.o.Log.Info().Str("request", req.ID).Str("model", e.Name).Str("image", req.Image.Key.ID).Int("answered", len(out.report.Answered)).
+		Int("carried", out.report.Carried).Int("learned", len(out.report.Learned)).Dur("took", time.Since(watch)).Msg("interaction")
+	return out.reply(job, pre, time.Since(watch)), nil
+}
+
+// hold locks a lineage, reading it from disk when it is not in memory. Waiting ends with ctx.
+func (a *Annotator) hold(ctx context.Context, id identity) (*held, func(), error) {
+	a.mu.Lock()
+	h := a.lineages[id]
+	if h == nil {
+		h = &held{lock: make(chan struct{}, 1)}
+		a.lineages[id] = h
+	}
+	h.used = time.Now()
+	a.dropIdle(id)
+	a.mu.Unlock()
+	select {
+	case h.lock <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, fmt.Errorf("wait for the user's earlier interaction: %w", ctx.Err())
+	}
+	if h.lineage == nil {
+		l, err := a.journal.open(id)
+		if err != nil {
+			<-h.lock
+			return nil, nil, err
+		}
+		h.lineage = l
+	}
+	return h, func() { <-h.lock }, nil
+}
+
+// dropIdle forgets the least recently used lineages in memory. It is called with mu held.
+func (a *Annotator) dropIdle(keep identity) {
+	for len(a.lineages) > keptLineages {
+		var oldest identity
+		var found *held
+		for id, h := range a.lineages {
+			if id != keep && len(h.lock) == 0 && (found == nil || h.used.Before(found.used)) {
+				oldest, found = id, h
+			}
+		}
+		if found == nil {
+			return
+		}
+		delete(a.lineages, oldest)
+	}
+}
+
+// outcome is the answer to a job.
+type outcome struct {
+	mask   []bool
+	report interact.Report
+	undone bool
+	note   string
+}
+
+// interact answers a job on a lineage whose lock is held, and makes the answer durable before it is given.
+func (a *Annotator) interact(ctx context.Context, l *lineage, j *job) (outcome, error) {
+	if err := a.reset(l, j); err != nil {
+		return outcome{}, err
+	}
+	state, err := a.stateOf(l, j.img.hash)
+	if err != nil {
+		return outcome{}, err
+	}
+	edited := j.previous != nil && !sameBits(j.previous, state.Answer)
+	if !edited {
+		if out, ok, err := a.repeat(l, j, state); ok || err != nil {
+			return out, err
+		}
+	}
+	leave, err := a.o.Gate.Enter(ctx)
+	if err != nil {
+		return outcome{}, fmt.Errorf("wait for the device: %w", err)
+	}
+	defer leave()
+	result, learned, next, err := j.entry.Model.Interact(ctx, j.img.Image, j.request(), l.learned, state)
+	if err != nil {
+		return outcome{}, err
+	}
+	if err := a.commit(l, j, next, learned); err != nil {
+		return outcome{}, err
+	}
+	return outcome{mask: result.Mask, report: result.Report}, nil
+}
+
+// repeat answers what needs no thinking: the same strokes again, or strokes that were answered before (undo and redo).
+func (a *Annotator) repeat(l *lineage, j *job, state interact.State) (outcome, bool, error) {
+	last, known := l.last(j.img.hash)
+	if known && last.Strokes == j.key() && state.Answer != nil && j.sameOptions(l) {
+		return outcome{mask: j.limited(state.Answer), note: "the same strokes again: nothing was learned"}, true, nil
+	}
+	found, newest, ok := l.earlier(j.img.hash, j.key(), emptyKey(j.img))
+	if !ok {
+		return outcome{}, false, nil
+	}
+	out := outcome{undone: true, note: "went back to an earlier state"}
+	old, err := a.journal.state(l, found)
+	if err != nil {
+		return outcome{}, false, err
+	}
+	e := entry{Seq: len(l.log) + 1, Time: time.Now(), Image: j.img.hash, Key: j.imageKey, Strokes: j.key(), StateOf: found.StateOf, Learned: l.head().Learned, Undo: true}
+	learned := l.learned
+	if newest {
+		switch back, err := a.journal.learned(l, found.Learned); {
+		case err == nil:
+			learned, e.Learned = back, found.Learned
+		case errors.Is(err, errThinned):
+			out.note += "; " + err.Error() + ", so the present ones stay"
+		default:
+			return outcome{}, false, err
+		}
+	} else {
+		out.note += "; weights stay, since other images were learned from after it"
+	}
+	if err := a.journal.commit(l, e, old, nil); err != nil {
+		return outcome{}, false, err
+	}
+	l.learned = learned
+	l.remember(j.img.hash, old)
+	if out.mask = old.Answer; out.mask == nil {
+		out.mask = make([]bool, len(j.img.Volume.Voxels))
+	}
+	out.mask = j.limited(out.mask)
+	return out, true, nil
+}
+
+// learnLater learns, while the user looks at the answer, from the slices the interaction has shown to be accepted. It keeps the
+// lineage's lock: the user's next interaction waits for it and so always sees the same weights, however fast it comes.
+func (a *Annotator) learnLater(l *lineage, j *job, release func()) {
+	state := l.states[j.img.hash]
+	if !j.entry.Model.HasLesson(j.options, state) {
+		release()
+		return
+	}
+	a.learning.Go(func() {
+		defer release()
+		ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)
+		defer cancel()
+		if err := a.learn(ctx, l, j, j.entry.Model.Learn, state); err != nil {
+			a.o.Log.Error().Err(err).Str("image", j.imageKey.ID).Msg("learn from accepted slices")
+		}
+	})
+}
+
+// lesson is interact.Model's Learn or Finish.
+type lesson func(context.Context, interact.Image, interact.Options, interact.Learned, interact.State) (interact.Learned, interact.State, interact.Report, error)
+
+// learn runs a lesson and makes what came of it durable. The lineage's lock is held.
+func (a *Annotator) learn(ctx context.Context, l *lineage, j *job, run lesson, state interact.State) error {
+	leave, err := a.o.Gate.Enter(ctx)
+	if err != nil {
+		return fmt.Errorf("wait for the device: %w", err)
+	}
+	defer leave()
+	start := time.Now()
+	learned, next, report, err := run(ctx, j.img.Image, j.options, l.learned, state)
+	if err != nil || learned == l.learned {
+		return err
+	}
+	a.o.Log.Info().Str("image", j.imageKey.ID).Int("slices", len(report.Learned)).Dur("took", time.Since(start)).Msg("learned")
+	return a.commit(l, j, next, learned)
+}
+
+func (a *Annotator) stateOf(l *lineage, image string) (interact.State, error) {
+	if s, ok := l.states[image]; ok {
+		return s, nil
+	}
+	e, ok := l.last(image)
+	if !ok {
+		return interact.State{}, nil
+	}
+	s, err := a.journal.state(l, e)
+	if err == nil {
+		l.remember(image, s)
+	}
+	return s, err
+}
+
+// keptStates is how many images' states a lineage keeps in memory.
+const keptStates = 2
+
+func (l *lineage) remember(image string, s interact.State) {
+	if _, ok := l.states[image]; !ok && len(l.states) >= keptStates {
+		clear(l.states)
+	}
+	l.states[image] = s
+}
+
+// commit makes a new state durable and then current.
+func (a *Annotator) commit(l *lineage, j *job, state interact.State, learned interact.Learned) error {
+	seq := len(l.log) + 1
+	e := entry{Seq: seq, Time: time.Now(), Image: j.img.hash, Key: j.imageKey, Strokes: j.key(), StateOf: seq, Learned: l.head().Learned}
+	var changed *interact.Learned
+	if learned != l.learned {
+		e.Learned, changed = seq, &learned
+	}
+	if err := a.journal.commit(l, e, state, changed); err != nil {
+		return err
+	}
+	l.learned = learned
+	l.remember(j.img.hash, state)
+	return nil
+}
+
+// reset does what the request's reset option asks for.
+func (a *Annotator) reset(l *lineage, j *job) error {
+	switch j.reset {
+	case resetImage:
+		e := entry{Seq: len(l.log) + 1, Time: time.Now(), Image: j.img.hash, Key: j.imageKey, Learned: l.head().Learned, Forgotten: true}
+		delete(l.states, j.img.hash)
+		if _, known := l.last(j.img.hash); !known {
+			return nil
+		}
+		return a.journal.commit(l, e, interact.State{}, nil)
+	case resetEverything:
+		return a.journal.erase(l)
+	}
+	return nil
+}
+
+// Forget implements Service.
+func (a *Annotator) Forget(ctx context.Context, image ImageKey) error {
+	a.images.drop(image)
+	return a.eachLineage(ctx, func(l *lineage) error {
+		for _, hash := range l.imagesCalled(image) {
+			e := entry{Seq: len(l.log) + 1, Time: time.Now(), Image: hash, Key: image, Learned: l.head().Learned, Forgotten: true}
+			if err := a.journal.forget(l, hash, e); err != nil {
+				return fmt.Errorf("forget image %q: %w", image.ID, err)
+			}
+		}
+		return nil
+	})
+}
+
+func (l *lineage) imagesCalled(key ImageKey) []string {
+	var hashes []string
+	seen := map[string]bool{}
+	for _, e := range l.log {
+		if e.Key == key && !seen[e.Image] {
+			seen[e.Image] = true
+			if _, live := l.last(e.Image); live {
+				hashes = append(hashes, e.Image)
+			}
+		}
+	}
+	return hashes
+}
+
+// eachLineage calls f for every lineage on disk, holding its lock.
+func (a *Annotator) eachLineage(ctx context.Context, f func(*lineage) error) error {
+	ids, err := a.journal.identities()
+	if err != nil {
+		return fmt.Errorf("list what was learned: %w", err)
+	}
+	for _, id := range ids {
+		h, release, err := a.hold(ctx, id)
+		if err != nil {
+			return err
+		}
+		err = f(h.lineage)
+		release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Submitted implements Service: a finished label is the user's word that all slices are right, so what has not been learned yet is
+// learned now, behind the user's back. Close waits for it.
+func (a *Annotator) Submitted(_ context.Context, s Submission) error {
+	if s.Tag != "final" {
+		return nil
+	}
+	user := ""
+	if s.Info != nil {
+		user, _ = s.Info.Text("client_id")
+	}
+	a.learning.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)
+		defer cancel()
+		err := a.eachLineage(ctx, func(l *lineage) error {
+			if l.id.User != user {
+				return nil
+			}
+			for _, hash := range l.imagesCalled(s.Image) {
+				if err := a.finish(ctx, l, hash, s.Image); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			a.o.Log.Error().Err(err).Str("image", s.Image.ID).Msg("learn from the submitted label")
+		}
+	})
+	return nil
+}
+
+// finishTimeout bounds learning from a submitted label.
+const finishTimeout = 5 * time.Minute
+
+func (a *Annotator) finish(ctx context.Context, l *lineage, hash string, key ImageKey) error {
+	e, err := a.entry(l.id.Model)
+	if err != nil || e.Weights != l.id.Weights {
+		return nil // the model is not served any more
+	}
+	img, ok := a.images.cached(key, hash)
+	if !ok {
+		return nil // long out of use; its slices stay accepted but unlearned
+	}
+	state, err := a.stateOf(l, hash)
+	if err != nil {
+		return err
+	}
+	last, _ := l.last(hash)
+	j := &job{entry: e, img: img, imageKey: key, strokesKey: last.Strokes, options: interact.Options{Profile: e.Profile}}
+	return a.learn(ctx, l, j, e.Model.Finish, state)
+}
+
+// Close waits until everything submitted has been learned.
+func (a *Annotator) Close() { a.learning.Wait() }
+
+func sameBits(a, b []bool) bool {
+	if b == nil {
+		for _, v := range a {
+			if v {
+				return false
+			}
+		}
+		return true
+	}
+	for i, v := range a {
+		if v != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func emptyKey(img *image) string { return scribble.Set{Size: img.Volume.Size}.Key() }
+
+func hashText(v *volume.Volume) string {
+	h := v.Hash()
+	return hex.EncodeToString(h[:])
+}

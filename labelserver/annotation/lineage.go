@@ -1,0 +1,125 @@
+package annotation
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	"scrawl/apps/interact"
+)
+
+// identity says whose weights a lineage holds: those a user has taught one model for one label, over all images. A client
+// that names no user or no label cannot be told from the next one, so its lineage is bound to the one image.
+type identity struct {
+	User, Model, Label string
+	// Image is the content hash of the only image of the lineage, or "" when it spans images.
+	Image string
+	// Weights is the hash of the network the lineage started from: a network that was replaced starts anew.
+	Weights string
+}
+
+func identityOf(user, model, label, image, weights string) identity {
+	id := identity{User: user, Model: model, Label: label, Weights: weights}
+	if user == "" || label == "" {
+		id.Image = image
+	}
+	return id
+}
+
+// folder is the name of the lineage's folder: names from outside never become file names.
+func (id identity) folder() string {
+	h := sha256.New()
+	for _, s := range []string{id.User, id.Model, id.Label, id.Image, id.Weights} {
+		h.Write([]byte(s))
+		h.Write([]byte{0})
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// entry is one step of a lineage's log. The log is only ever added to: undo writes a new entry that repeats an old state.
+type entry struct {
+	Seq  int
+	Time time.Time
+	// Image is the content hash of the image, Key what it was called.
+	Image string
+	Key   ImageKey
+	// Strokes is the key of the stroke set the entry answered.
+	Strokes string
+	// Learned is the number of the snapshot of weights that held after the entry; 0 is the network as it came.
+	Learned int
+	// StateOf is the number of the entry whose state file holds this entry's state: its own, or for undo that of the state gone
+	// back to. 0 is the untouched image.
+	StateOf int
+	// Undo tells that the entry went back to an earlier state.
+	Undo bool
+	// Forgotten tells that the image was deleted; its earlier entries no longer count.
+	Forgotten bool
+}
+
+// lineage is a lineage in memory. Its lock is held by whoever works on it.
+type lineage struct {
+	id  identity
+	dir string
+	log []entry
+	// learned is what the newest entry's snapshot holds.
+	learned interact.Learned
+	// images holds the newest state of images that were worked on lately, by content hash.
+	states map[string]interact.State
+	used   time.Time
+}
+
+func (l *lineage) head() entry {
+	if len(l.log) == 0 {
+		return entry{}
+	}
+	return l.log[len(l.log)-1]
+}
+
+// last is the newest entry of an image; ok is false when nobody has worked on it.
+func (l *lineage) last(image string) (entry, bool) {
+	for i := len(l.log) - 1; i >= 0; i-- {
+		if e := l.log[i]; e.Image == image {
+			return e, !e.Forgotten
+		}
+	}
+	return entry{}, false
+}
+
+// earlier finds the newest entry of an image, before its last one, that answered the same strokes. The untouched image counts as the
+// entry before all others. newest reports whether every later entry of the lineage is of the same image, so that its weights
+// can go back too.
+func (l *lineage) earlier(image, strokes, untouched string) (found entry, newest, ok bool) {
+	newest = true
+	skipped := false
+	for i := len(l.log) - 1; i >= 0; i-- {
+		e := l.log[i]
+		if e.Image != image {
+			newest = false
+			continue
+		}
+		if e.Forgotten {
+			break
+		}
+		if skipped && e.Strokes == strokes {
+			return e, newest, true
+		}
+		skipped = true
+	}
+	if !skipped || strokes != untouched {
+		return entry{}, false, false
+	}
+	// Before its first entry the image was untouched, and the weights were those of the entry before.
+	base := 0
+	for i := len(l.log) - 1; i >= 0; i-- {
+		if l.log[i].Image == image && l.log[i].Forgotten {
+			break
+		}
+		if l.log[i].Image == image {
+			base = 0
+			if i > 0 {
+				base = l.log[i-1].Learned
+			}
+		}
+	}
+	return entry{Image: image, Strokes: strokes, Learned: base}, newest, true
+}

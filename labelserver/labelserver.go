@@ -1,0 +1,165 @@
+// Package labelserver puts the labelling server together from its parts: configuration, datastore, networks, annotation and
+// HTTP. The parts do not know each other; this package does.
+package labelserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"github.com/rs/zerolog"
+
+	"scrawl/apps"
+	"scrawl/apps/interact"
+	"scrawl/engine/adapt"
+	"scrawl/engine/ort"
+	"scrawl/labelserver/annotation"
+	"scrawl/labelserver/config"
+	"scrawl/labelserver/datastore"
+	"scrawl/labelserver/httpapi"
+	"scrawl/labelserver/obs"
+	"scrawl/labelserver/session"
+)
+
+// Server is a labelling server, ready to listen. Make one with New and end it with Close.
+type Server struct {
+	cfg       *config.Config
+	http      *httpapi.Server
+	annotator *annotation.Annotator
+	store     datastore.Store
+	log       zerolog.Logger
+	provider  string
+
+	mu       sync.Mutex
+	sessions []*ort.Session
+}
+
+// Parts are what a server is given from outside.
+type Parts struct {
+	Library *ort.Library
+	Log     zerolog.Logger
+	LogFile *obs.LogFile
+	Version string
+}
+
+// New builds a server: it opens the folder of studies, loads the app's networks and runs each once, so that a network or a device that
+// does not work is known at once.
+func New(ctx context.Context, cfg *config.Config, p Parts) (*Server, error) {
+	app, err := apps.Open(cfg.App)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: p.Log}
+	entries, err := s.load(ctx, app, p.Library)
+	if err != nil {
+		return nil, err
+	}
+	// One run at a time: a run uses all cores, and on a GPU all of the device.
+	gate := deviceGate{ort.NewGate(1, cfg.Engine.Queue)}
+	if s.annotator, err = annotation.NewAnnotator(entries, annotation.Options{
+		Dir: filepath.Join(cfg.StateDir(), "lineages"), SnapshotBudget: int64(cfg.State.SnapshotBudget),
+		CacheBytes: imageShare(int64(cfg.Engine.Memory)), Timeout: cfg.Engine.InferTimeout, Gate: gate, Log: p.Log,
+	}); err != nil {
+		return nil, err
+	}
+	if s.store, err = openStore(cfg, p.Log); err != nil {
+		return nil, err
+	}
+	if s.http, err = s.listenerOf(app, p); err != nil {
+		return nil, errors.Join(err, s.store.Close())
+	}
+	return s, nil
+}
+
+// imageShare is how much of the memory decoded images may take; the rest is for weights and runs.
+func imageShare(memory int64) int64 { return memory / 2 }
+
+func (s *Server) load(ctx context.Context, app *apps.App, lib *ort.Library) ([]annotation.Entry, error) {
+	compile := func(model []byte) (adapt.Session, error) {
+		session, err := lib.NewSession(model, ort.Options{Device: s.cfg.Runtime.Device, Threads: s.cfg.Runtime.Threads})
+		if err != nil {
+			return nil, err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.provider = session.Provider()
+		s.sessions = append(s.sessions, session)
+		return session, nil
+	}
+	var entries []annotation.Entry
+	for _, m := range app.Models {
+		loaded, err := app.Load(m, compile)
+		if err != nil {
+			return nil, err
+		}
+		if err := loaded.Warm(ctx); err != nil {
+			return nil, fmt.Errorf("model %q: %w", m.Name, err)
+		}
+		profile := interact.Profile(m.Profile)
+		if p := s.cfg.Engine.Profile; p != "default" {
+			profile = interact.Profile(p)
+		}
+		s.log.Info().Str("model", m.Name).Str("provider", s.provider).Str("profile", string(profile)).Msg("model ready")
+		entries = append(entries, annotation.Entry{Name: m.Name, Type: m.Type, Description: m.Description, Labels: app.Labels,
+			Model: loaded.Model, Profile: profile, Weights: loaded.Hash, Device: s.provider})
+	}
+	return entries, nil
+}
+
+func (s *Server) listenerOf(app *apps.App, p Parts) (*httpapi.Server, error) {
+	var sessions *session.Store
+	if c := s.cfg.Sessions; c.Enable {
+		var err error
+		if sessions, err = session.Open(session.Options{Dir: s.cfg.SessionDir(), Expiry: c.Expiry, MaxCount: c.MaxCount, MaxBytes: int64(c.MaxBytes)}); err != nil {
+			return nil, err
+		}
+	}
+	return httpapi.New(httpapi.Options{
+		Config: s.cfg, About: httpapi.About{Name: s.cfg.Server.Name, Description: app.Description, Version: p.Version},
+		Service: s.annotator, Store: images{s.store}, Codec: codec{}, Strategies: strategies(s.store), Sessions: sessions,
+		Log: p.Log, LogFile: p.LogFile, Metrics: obs.NewMetrics(),
+	})
+}
+
+// Provider names what the networks really run on.
+func (s *Server) Provider() string { return s.provider }
+
+// Listen opens the configured address.
+func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
+	address := net.JoinHostPort(s.cfg.Server.Host, strconv.Itoa(s.cfg.Server.Port))
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s (another address can be given with --host and --port): %w", address, err)
+	}
+	return l, nil
+}
+
+// Serve answers requests until ctx ends, then lets those under way finish.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.http.Serve(ctx, l) }
+
+// Close waits for what is still being learned, then closes the datastore and the networks' sessions.
+func (s *Server) Close() error {
+	s.annotator.Close()
+	err := s.store.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, session := range s.sessions {
+		err = errors.Join(err, session.Close())
+	}
+	return err
+}
+
+// deviceGate says of a full queue what clients are told.
+type deviceGate struct{ *ort.Gate }
+
+func (g deviceGate) Enter(ctx context.Context) (func(), error) {
+	leave, err := g.Gate.Enter(ctx)
+	if errors.Is(err, ort.ErrBusy) {
+		return nil, fmt.Errorf("%w: %w", annotation.Busy, err)
+	}
+	return leave, err
+}

@@ -1,0 +1,216 @@
+package labelserver
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"scrawl/adapters/format"
+	"scrawl/adapters/volume"
+	"scrawl/apps/phantom"
+	"scrawl/engine/ort/orttest"
+	"scrawl/engine/train"
+	"scrawl/labelserver/config"
+)
+
+// writeApp makes an app folder with a small untrained network: what it segments is nonsense, how it is asked is not.
+func writeApp(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	m, err := train.UNet(train.UNetShape{Input: 4, Channels: []int{4, 8}, Groups: 2, Classes: 2}, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const yaml = `
+name: test
+labels: [liver, spleen]
+models:
+  - name: scribbles
+    type: scribbles
+    file: net.onnx
+    input: {channels: [image, positive, negative, previous], grid: 32, multiple: 2}
+    profile: hindsight
+`
+	for name, content := range map[string][]byte{"net.onnx": data, "app.yaml": []byte(yaml)} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func encode(t *testing.T, name string, write func(io.Writer) error) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// startServer serves a folder with one image, case_0, and returns its address and the image.
+func startServer(t *testing.T) (address string, image *volume.Volume) {
+	t.Helper()
+	lib := orttest.Library(t)
+	studies := t.TempDir()
+	image, _ = phantom.Abdomen([3]int{40, 32, 9}, [3]float64{8, 8, 15}, 1)
+	encode(t, filepath.Join(studies, "case_0.nii.gz"), func(w io.Writer) error {
+		return format.Encode("x.nii.gz", w, image, format.Options{DType: "int16", Compress: true})
+	})
+	cfg, err := config.Load("", nil, map[string]any{"app": writeApp(t), "studies": studies, "server.port": 0, "state.dir": t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	s, err := New(ctx, cfg, Parts{Library: lib, Log: zerolog.New(zerolog.NewTestWriter(t)), Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := s.Listen(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return "http://" + l.Addr().String(), image
+}
+
+// layers makes the label map that Slicer would upload: the segment, then background and foreground scribbles.
+func layers(g volume.Geometry, foreground, background [][3]int) *volume.LabelMap {
+	m := volume.NewLabelMap(g)
+	for _, v := range background {
+		m.Labels[g.Index(v[0], v[1], v[2])] = 2
+	}
+	for _, v := range foreground {
+		m.Labels[g.Index(v[0], v[1], v[2])] = 3
+	}
+	return m
+}
+
+func line(from [3]int, axis, n int) [][3]int {
+	var vs [][3]int
+	for i := range n {
+		v := from
+		v[axis] += i
+		vs = append(vs, v)
+	}
+	return vs
+}
+
+const labelInfo = `[{"name":"liver","id":1},{"name":"background_scribbles","id":2},{"name":"foreground_scribbles","id":3}]`
+
+// tour is what testdata/client_tour.py reports.
+type tour struct {
+	Models, Labels []string
+	Config         bool
+	TrainRunning   bool `json:"train_running"`
+	Sample, Name   string
+	Heads          [][]string
+	Names          []json.RawMessage
+	Sizes, Voxels  []int
+	Values         [][]int
+	Undone         []bool
+	RolledBack     bool `json:"rolled_back"`
+	Session        bool
+	SessionVoxels  int  `json:"session_voxels"`
+	SessionGone    bool `json:"session_gone"`
+	Uploaded       string
+	Saved          map[string]string
+	LabelEqual     bool `json:"label_equal"`
+	Objects        map[string][]string
+	Completed      int
+	UnknownModel   any `json:"unknown_model"`
+}
+
+// The unmodified Python client of MONAI Label works against the whole server, and what it gets is right.
+func TestPythonClient(t *testing.T) {
+	python := os.Getenv("SCRAWL_PYTHON")
+	if python == "" {
+		python = "python3"
+	}
+	if out, err := exec.CommandContext(t.Context(), python, "-c", "import monailabel.client, requests").CombinedOutput(); err != nil {
+		const how = "`pip install requests && pip install --no-deps monailabel`, and SCRAWL_PYTHON set to that Python"
+		if os.Getenv("SCRAWL_REQUIRE") == "1" {
+			t.Fatalf("SCRAWL_REQUIRE=1, but the Python client is missing (%v: %s); get it with %s", err, out, how)
+		}
+		t.Skipf("SKIPPED, no Python client of MONAI Label here; get it with %s", how)
+	}
+	address, image := startServer(t)
+	dir := t.TempDir()
+	foreground, background := line([3]int{10, 12, 4}, 0, 6), line([3]int{2, 3, 4}, 0, 5)
+	write := func(name string, m *volume.LabelMap) string {
+		return encode(t, filepath.Join(dir, name), func(w io.Writer) error {
+			return format.EncodeLabels(name, w, m, format.Options{DType: "uint8", Compress: true})
+		})
+	}
+	first := write("scribbles.nii.gz", layers(image.Geometry, foreground, background))
+	second := write("more.nii.gz", layers(image.Geometry, append(foreground, line([3]int{20, 12, 6}, 1, 5)...), background))
+	volumeFile := encode(t, filepath.Join(dir, "volume.nii.gz"), func(w io.Writer) error {
+		return format.Encode("x.nii.gz", w, image, format.Options{DType: "int16", Compress: true})
+	})
+	cmd := exec.CommandContext(t.Context(), python, "testdata/client_tour.py", address, volumeFile, first, second, labelInfo)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("client: %v\n%s", err, stderr.String())
+	}
+	var got tour
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &got); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	checkTour(t, got, image.Geometry, foreground)
+}
+
+func checkTour(t *testing.T, got tour, g volume.Geometry, foreground [][3]int) {
+	t.Helper()
+	want := func(what string, ok bool) {
+		t.Helper()
+		if !ok {
+			t.Errorf("%s: got %+v", what, got)
+		}
+	}
+	want("the models", slices.Equal(got.Models, []string{"scribbles"}))
+	want("the labels as a list", slices.Equal(got.Labels, []string{"liver", "spleen"}))
+	want("no config on top, no training", !got.Config && !got.TrainRunning)
+	want("a sample with an extension in its name", got.Sample == "case_0" && got.Name == "case_0.nii.gz")
+	for i := range got.Sizes {
+		want("a full-size uint8 volume", got.Sizes[i] == g.Voxels())
+		want("values 0 and 1 only", slices.Equal(got.Values[i], []int{0, 1}))
+		want("raw encoding, unsigned char", slices.Contains(got.Heads[i], "encoding: raw") && slices.Contains(got.Heads[i], "type: unsigned char"))
+		want("the segment's name", string(got.Names[i]) == `{"liver": 1}`)
+	}
+	want("strokes in the answer", len(got.Voxels) == 3 && got.Voxels[0] >= len(foreground))
+	want("an erased stroke takes the answer back", got.RolledBack && slices.Equal(got.Undone, []bool{false, false, true}))
+	want("a session that works and goes", got.Session && got.SessionVoxels > 0 && got.SessionGone)
+	want("an odd name kept", got.Uploaded == "My Volume 1+2")
+	want("a label saved as final and read back", got.Saved["label"] == "case_0" && got.LabelEqual && got.Completed == 1)
+	want("the objects", slices.Equal(got.Objects["case_0"], []string{"final"}) && got.Objects["My Volume 1+2"] != nil)
+	want("an unknown model refused", got.UnknownModel == float64(404))
+}

@@ -1,0 +1,19 @@
+package labelserver
+
+import (
+	"github.com/rs/zerolog"
+
+	"scrawl/labelserver/config"
+	"scrawl/labelserver/datastore"
+	"scrawl/labelserver/datastore/localstore"
+	"scrawl/labelserver/httpapi"
+)
+
+func openStore(cfg *config.Config, log zerolog.Logger) (datastore.Store, error) {
+	return localstore.Open(localstore.Options{
+		Dir: cfg.Studies, Patterns: cfg.Datastore.FileExt, ReadOnly: cfg.Datastore.ReadOnly, AutoReload: cfg.Datastore.AutoReload,
+		MaxBytes: int64(cfg.Server.MaxUpload), Log: log,
+	})
+}
+
+func strategies(datastore.Store) []httpapi.Strategy { return nil }
