@@ -46,12 +46,12 @@ var (
 )
 
 // Store keeps images and labels. All methods are safe for concurrent use. What one call has changed every later call sees, in
-// the same process at once and in another process on the same data with its next call. A change that fails or is cut off by ctx,
-// a crash included, leaves the old file and the old index entry or the new ones, never a part. Items are in the order in which
-// images came in unless a method says otherwise.
+// the same process at once and in another process on the same data with its next call. A change that fails or is cut off by ctx
+// leaves everything as it was. After a crash every file is whole, the old one or the new one, and the index can be read; a new file
+// may have the info of its predecessor. Items are in the order in which images came in unless a method says otherwise.
 //
 // An unknown image or label is an error that wraps fs.ErrNotExist. An id or tag that cannot be one is an error that wraps
-// ErrInvalid, for every method. Any other error is one of the classes above or a failure of the storage itself, which may be
+// ErrInvalid, whichever the method. Any other error is one of the classes above or a failure of the storage itself, which may be
 // gone at the next try.
 type Store interface {
 	// Name and Description are the dataset's, for people.
