@@ -1,0 +1,97 @@
+package adapt
+
+import "fmt"
+
+// Config holds every constant of the method. [Thesis] returns the thesis's values where it gives them; the others were
+// found by measurement.
+type Config struct {
+	// UncertainLow and UncertainHigh bound the probabilities that count as uncertain: 0.4 and 0.6.
+	UncertainLow, UncertainHigh float64
+	// Copies is the table from the ratio of uncertain pixels to the number N of augmented copies (3.2).
+	Copies []CopyRule
+	// MaxCopies caps N; 16 beats 32 (Table 4.4).
+	MaxCopies int
+	// FixedCopies, when above 0, is N whatever the ratio.
+	FixedCopies int
+
+	// Noise, Blur and Inversion switch the kinds of augmentation. NoiseSigma is the largest standard deviation of the noise, as
+	// a share of the intensity range; BlurSigma bounds the Gaussian's width in pixels.
+	Noise, Blur, Inversion bool
+	NoiseSigma             float64
+	BlurSigma              [2]float64
+
+	// Temperature softens the teacher's answers; Variance is the largest variance over the copies with which a pixel still takes part
+	// in the consistency loss.
+	Temperature, Variance float64
+
+	// Consistency and Interactive switch the two losses; Lambda weighs the second (4.2).
+	Consistency, Interactive bool
+	Lambda                   float64
+	// SumLosses keeps the losses as sums over pixels, as printed; otherwise each is divided by the number of pixels in it.
+	SumLosses bool
+
+	// Steps of gradient descent in one interaction, and their LearningRate.
+	Steps        int
+	LearningRate float64
+	// Alpha is the teacher's inertia (3.5), applied after every step when AveragePerStep is set, else once an interaction.
+	Alpha          float64
+	AveragePerStep bool
+	// StudentAnswers lets the student answer instead of the updated teacher (the ablation without an average).
+	StudentAnswers bool
+
+	// Seed makes the augmentation repeatable.
+	Seed uint64
+}
+
+// CopyRule says that N is Copies while the ratio of uncertain pixels is at most UpTo.
+type CopyRule struct {
+	UpTo   float64
+	Copies int
+}
+
+// Thesis returns the configuration of the published method. λ, α, the thresholds and the table are the thesis's; learning rate, steps,
+// temperature, variance and the augmentation's strengths, which it does not print, are ours.
+func Thesis() Config {
+	return Config{
+		UncertainLow: 0.4, UncertainHigh: 0.6,
+		Copies: []CopyRule{{0.3, 4}, {0.7, 16}, {1, 32}}, MaxCopies: 16,
+		Noise: true, Blur: true, Inversion: true, NoiseSigma: 0.06, BlurSigma: [2]float64{0.5, 1.3},
+		Temperature: 1.5, Variance: 0.02,
+		Consistency: true, Interactive: true, Lambda: 2,
+		Steps: 5, LearningRate: 1e-2, Alpha: 0.99, AveragePerStep: true,
+		Seed: 1,
+	}
+}
+
+// augments reports whether any kind of augmentation is on.
+func (c Config) augments() bool { return c.Noise || c.Blur || c.Inversion }
+
+// Validate reports the first constant that makes no sense.
+func (c Config) Validate() error {
+	switch {
+	case !(0 <= c.UncertainLow && c.UncertainLow <= c.UncertainHigh && c.UncertainHigh <= 1):
+		return fmt.Errorf("uncertain probabilities %g…%g: 0 ≤ low ≤ high ≤ 1 is wanted", c.UncertainLow, c.UncertainHigh)
+	case len(c.Copies) == 0 && c.FixedCopies == 0:
+		return fmt.Errorf("neither a table of copies nor a fixed number is given")
+	case c.FixedCopies < 0 || c.MaxCopies < 0 || c.FixedCopies > 256:
+		return fmt.Errorf("the number of augmented copies must lie in 0…256")
+	case !(c.NoiseSigma >= 0) || !(0 <= c.BlurSigma[0] && c.BlurSigma[0] <= c.BlurSigma[1]):
+		return fmt.Errorf("noise of %g and blur of %g…%g: 0 or more, and rising, are wanted", c.NoiseSigma, c.BlurSigma[0], c.BlurSigma[1])
+	case !(c.Variance >= 0):
+		return fmt.Errorf("variance %g: 0 or more is wanted", c.Variance)
+	case !(c.Temperature > 0):
+		return fmt.Errorf("temperature %g: above 0 is wanted", c.Temperature)
+	case !(c.Lambda >= 0 && c.LearningRate >= 0):
+		return fmt.Errorf("lambda %g and learning rate %g must not be negative", c.Lambda, c.LearningRate)
+	case !(0 <= c.Alpha && c.Alpha <= 1):
+		return fmt.Errorf("alpha %g: 0…1 is wanted", c.Alpha)
+	case c.Steps < 0 || c.Steps > 10000:
+		return fmt.Errorf("steps %d: 0…10000 is wanted", c.Steps)
+	}
+	for i, r := range c.Copies {
+		if r.Copies < 1 || r.Copies > 256 || i > 0 && r.UpTo <= c.Copies[i-1].UpTo {
+			return fmt.Errorf("row %d of the table of copies: rising ratios and 1…256 copies are wanted", i+1)
+		}
+	}
+	return nil
+}

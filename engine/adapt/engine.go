@@ -1,0 +1,246 @@
+package adapt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"scrawl/engine/tensor"
+)
+
+// Session runs one compiled graph. It must be safe for concurrent use. Entries of out that are not nil are written in
+// place; the others are allocated.
+type Session interface {
+	Run(ctx context.Context, in, out map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error)
+}
+
+// Compiler turns a serialised ONNX model into a session.
+type Compiler func(model []byte) (Session, error)
+
+// Engine runs the graphs of one network. Its sessions are compiled when first needed and kept. It holds no user's state
+// and is safe for concurrent use.
+type Engine struct {
+	net     *Network
+	compile Compiler
+	images  []int // input channels that show the image
+	mu      sync.Mutex
+	built   map[string]*built
+}
+
+type built struct {
+	once    sync.Once
+	session Session
+	err     error
+}
+
+// NewEngine returns an engine for a network. imageChannels are the input channels that show the image and are augmented;
+// the others carry prompts.
+func NewEngine(net *Network, imageChannels []int, compile Compiler) (*Engine, error) {
+	if _, _, err := net.splitChannels(imageChannels); err != nil {
+		return nil, err
+	}
+	return &Engine{net: net, compile: compile, images: slices.Clone(imageChannels), built: map[string]*built{}}, nil
+}
+
+// Network returns the network the engine runs.
+func (e *Engine) Network() *Network { return e.net }
+
+// session compiles a graph once; concurrent callers wait for the first.
+func (e *Engine) session(key string, graph func() ([]byte, error)) (Session, error) {
+	e.mu.Lock()
+	b := e.built[key]
+	if b == nil {
+		b = &built{}
+		e.built[key] = b
+	}
+	e.mu.Unlock()
+	b.once.Do(func() {
+		data, err := graph()
+		if err == nil {
+			b.session, err = e.compile(data)
+		}
+		if err != nil {
+			b.err = fmt.Errorf("build the %s graph: %w", key, err)
+		}
+	})
+	return b.session, b.err
+}
+
+func (e *Engine) predictSession(frozen bool) (Session, error) {
+	key := "predict"
+	if frozen {
+		key = "source"
+	}
+	return e.session(key, func() ([]byte, error) { return e.net.PredictGraph(frozen).Marshal() })
+}
+
+func (e *Engine) pseudoSession() (Session, error) {
+	return e.session("pseudo", func() ([]byte, error) {
+		m, err := e.net.PseudoGraph(e.images)
+		if err != nil {
+			return nil, err
+		}
+		return m.Marshal()
+	})
+}
+
+func (e *Engine) stepSession(o StepOptions) (Session, error) {
+	return e.session(fmt.Sprintf("step %+v", o), func() ([]byte, error) {
+		m, err := e.net.StepGraph(o)
+		if err != nil {
+			return nil, err
+		}
+		return m.Marshal()
+	})
+}
+
+// isSource reports whether w is the network's own set, not merely equal to it.
+func (e *Engine) isSource(w Weights) bool { return &w[0] == &e.net.source[0] }
+
+// feedWeights adds a set of weights to the inputs of a graph.
+func (e *Engine) feedWeights(in map[string]*tensor.Tensor, name func(param string) string, w Weights) {
+	for i, p := range e.net.params {
+		in[name(p)] = w[i]
+	}
+}
+
+// Predict returns the probabilities [N,K,H,W] of the network with weights w on x [N,C,H,W].
+func (e *Engine) Predict(ctx context.Context, w Weights, x *tensor.Tensor) (*tensor.Tensor, error) {
+	if err := e.net.CheckWeights(w); err != nil {
+		return nil, err
+	}
+	frozen := e.isSource(w)
+	s, err := e.predictSession(frozen)
+	if err != nil {
+		return nil, err
+	}
+	in := map[string]*tensor.Tensor{inX: x}
+	if !frozen {
+		e.feedWeights(in, plain, w)
+	}
+	out, err := s.Run(ctx, in, nil)
+	if err != nil {
+		return nil, fmt.Errorf("predict: %w", err)
+	}
+	return out[outProb], nil
+}
+
+// Sets are the weights that learning moves: the student, and averages that follow it.
+type Sets struct {
+	Student  Weights
+	Averages []Weights
+}
+
+// NewSets returns sets that all equal the source.
+func (e *Engine) NewSets(averages int) Sets {
+	s := Sets{Student: e.net.source}
+	for range averages {
+		s.Averages = append(s.Averages, e.net.source)
+	}
+	return s
+}
+
+// Lesson is what the step graph learns from: S batches of B examples each.
+type Lesson struct {
+	X                *tensor.Tensor // [S,B,C,H,W]
+	Target, Scribble *tensor.Tensor // [S,B,K,H,W], distributions over classes
+	Weight, Marked   *tensor.Tensor // [S,B,1,H,W], per-pixel weights of the two losses
+	Lambda           float64
+	LearningRate     float64
+	Alphas           []float64 // one for each average
+	Steps            int
+	// Decay (AdamW) is the share of each weight that every step takes away.
+	Decay float64
+}
+
+// learn takes the steps of a lesson with plain gradient descent. It returns new sets and the losses [steps][cons, inter].
+func (e *Engine) learn(ctx context.Context, o StepOptions, sets Sets, l Lesson) (Sets, [][2]float32, error) {
+	next, losses, err := e.Step(ctx, o, append([]Weights{sets.Student}, sets.Averages...), l)
+	if err != nil {
+		return Sets{}, nil, err
+	}
+	return Sets{Student: next[0], Averages: next[1:]}, losses, nil
+}
+
+// Step runs the step graph on a lesson. sets are the student, o.Averages averages and, for AdamW, the two moments; the
+// answer holds the new ones in the same order, and the losses of each step. When the student's weights are no longer
+// finite the error is ErrDiverged.
+func (e *Engine) Step(ctx context.Context, o StepOptions, sets []Weights, l Lesson) ([]Weights, [][2]float32, error) {
+	s, err := e.stepSession(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	in, names := l.inputs(o), o.sets()
+	if len(sets) != len(names) || len(l.Alphas) != o.Averages {
+		return nil, nil, fmt.Errorf("learn: %d weight sets and %d alphas for a graph of %d and %d", len(sets), len(l.Alphas), len(names), o.Averages)
+	}
+	for k, w := range sets {
+		if err := e.net.CheckWeights(w); err != nil {
+			return nil, nil, fmt.Errorf("learn: %w", err)
+		}
+		e.feedWeights(in, names[k].in, w)
+	}
+	out, err := s.Run(ctx, in, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("learn: %w", err)
+	}
+	next := make([]Weights, len(sets))
+	for k := range sets {
+		next[k] = e.takeWeights(out, names[k].out)
+	}
+	if !finite(next[0]) {
+		return nil, nil, ErrDiverged
+	}
+	return next, lossCurve(out[outLosses]), nil
+}
+
+func (l Lesson) inputs(o StepOptions) map[string]*tensor.Tensor {
+	in := map[string]*tensor.Tensor{
+		inX: l.X, inTarget: l.Target, inWeight: l.Weight, inScribble: l.Scribble, inMarked: l.Marked,
+		inLambda: tensor.Scalar(float32(l.Lambda)), inRate: tensor.Scalar(float32(l.LearningRate)), inSteps: tensor.Scalar(int64(l.Steps)),
+	}
+	if o.Averages > 0 {
+		alphas := make([]float32, len(l.Alphas))
+		for i, a := range l.Alphas {
+			alphas[i] = float32(a)
+		}
+		in[inAlphas] = tensor.Vector(alphas...)
+	}
+	if o.Optimizer == AdamW {
+		in[inDecay] = tensor.Scalar(float32(l.Decay))
+	}
+	return in
+}
+
+func (e *Engine) takeWeights(out map[string]*tensor.Tensor, name func(param string) string) Weights {
+	w := make(Weights, len(e.net.params))
+	for i, p := range e.net.params {
+		w[i] = out[name(p)]
+	}
+	return w
+}
+
+func lossCurve(t *tensor.Tensor) [][2]float32 {
+	d := t.Float32s()
+	curve := make([][2]float32, len(d)/2)
+	for i := range curve {
+		curve[i] = [2]float32{d[2*i], d[2*i+1]}
+	}
+	return curve
+}
+
+// ErrDiverged says that learning produced weights that are not numbers; nothing of it is kept.
+var ErrDiverged = errors.New("learning diverged: the weights are no longer finite; lower the learning rate")
+
+func finite(w Weights) bool {
+	for _, t := range w {
+		for _, v := range t.Float32s() {
+			if v-v != 0 {
+				return false
+			}
+		}
+	}
+	return true
+}

@@ -1,0 +1,482 @@
+package adapt
+
+import (
+	"fmt"
+	"slices"
+
+	"scrawl/engine/autodiff"
+	"scrawl/engine/onnx"
+	"scrawl/engine/tensor"
+)
+
+// prefix keeps the names made here apart from those of the network's own values and weights, which stay as they are.
+const prefix = "scrawl/"
+
+// Names of the graphs' inputs and outputs.
+const (
+	inX       = prefix + "x"
+	outProb   = prefix + "probabilities"
+	inSum     = prefix + "sum"
+	inSquares = prefix + "squares"
+	outSum    = prefix + "sum_out"
+	outSq     = prefix + "squares_out"
+	inNoise   = prefix + "noise"
+	inColumns = prefix + "blur_columns"
+	inRows    = prefix + "blur_rows"
+	inGain    = prefix + "gain"
+	inOffset  = prefix + "offset"
+	inCounted = prefix + "counted"
+	inInvT    = prefix + "inverse_temperature"
+
+	inTarget   = prefix + "target"
+	inWeight   = prefix + "weight"
+	inScribble = prefix + "scribble"
+	inMarked   = prefix + "marked"
+	inLambda   = prefix + "lambda"
+	inRate     = prefix + "learning_rate"
+	inDecay    = prefix + "decay"
+	inAlphas   = prefix + "alphas"
+	inSteps    = prefix + "steps"
+	outLosses  = prefix + "losses"
+)
+
+// ofStep names the part of a stacked input that one step uses.
+func ofStep(stacked string) string { return stacked + "_k" }
+
+func value(name string, dims ...any) onnx.Value {
+	v := onnx.Value{Name: name, DType: tensor.Float32, Shape: onnx.Shape{}}
+	for _, d := range dims {
+		switch d := d.(type) {
+		case int:
+			v.Shape = append(v.Shape, onnx.Dim{Size: int64(d)})
+		case string:
+			v.Shape = append(v.Shape, onnx.Dim{Symbol: d})
+		}
+	}
+	return v
+}
+
+func weightValue(name string, t *tensor.Tensor) onnx.Value {
+	v := onnx.Value{Name: name, DType: tensor.Float32, Shape: onnx.Shape{}}
+	for _, d := range t.Shape() {
+		v.Shape = append(v.Shape, onnx.Dim{Size: int64(d)})
+	}
+	return v
+}
+
+// graphOf starts a graph that holds the network's constants, without its trainable weights.
+func (n *Network) graphOf(name string, inputs ...onnx.Value) *onnx.Graph {
+	g := &onnx.Graph{Name: name, Inputs: inputs}
+	for _, in := range n.forward.Initializers {
+		if !slices.Contains(n.params, in.Name) {
+			g.Initializers = append(g.Initializers, in)
+		}
+	}
+	return g
+}
+
+// weights describes one set of weights, named by name.
+func (n *Network) weights(name func(param string) string) []onnx.Value {
+	values := make([]onnx.Value, len(n.params))
+	for i, p := range n.params {
+		values[i] = weightValue(name(p), n.source[i])
+	}
+	return values
+}
+
+// plain is the name of a weight in the network itself.
+func plain(param string) string { return param }
+
+// appendForward puts the network into b's graph, applied to the value x, and returns its logits [N,K,H,W], K ≥ 2. A network
+// with a single logit z is read as the pair (0, z), whose softmax is its sigmoid.
+func (n *Network) appendForward(b *onnx.Builder, x string) string {
+	b.Alias(x, n.input)
+	b.Graph.Nodes = append(b.Graph.Nodes, n.forward.Nodes...)
+	if !n.single {
+		return n.output
+	}
+	zero := b.Op("Sub", []string{n.output, n.output})
+	return b.Op("Concat", []string{zero, n.output}, onnx.WithInt("axis", 1))
+}
+
+// PredictGraph builds the graph that answers: inputs x [N,C,H,W] and, unless frozen, the trainable weights; output probabilities
+// [N,K,H,W], the softmax over classes. With frozen set the source's weights are constants, which ONNX Runtime lays out
+// for speed once and for all.
+func (n *Network) PredictGraph(frozen bool) *onnx.Model {
+	g := n.graphOf("predict", value(inX, "N", n.Channels, "H", "W"))
+	if frozen {
+		g.Initializers = slices.Clone(n.forward.Initializers)
+	} else {
+		g.Inputs = append(g.Inputs, n.weights(plain)...)
+	}
+	b := onnx.NewBuilder(g, prefix)
+	p := b.Op("Softmax", []string{n.appendForward(b, inX)}, onnx.WithInt("axis", 1))
+	b.Alias(p, outProb)
+	g.Outputs = []onnx.Value{value(outProb, "N", n.Classes, "H", "W")}
+	return model(g)
+}
+
+// MicroBatch is the number of augmented copies that one run of the pseudo graph makes.
+const MicroBatch = 4
+
+// BlurTaps is the length of a blur kernel.
+const BlurTaps = 9
+
+// PseudoGraph builds the graph that adds MicroBatch augmented copies of a slice to the running sums of the teacher's softened
+// answers and of their squares (equation 3.3's text). Only the given image channels are augmented, each copy by
+//
+//	x' = gain · (blur ∗ x) + offset + noise,
+//
+// and only copies whose entry in counted [4] is 1 enter the sums. Inputs: x [1,C,H,W], sum and squares [1,K,H,W], noise
+// [4,Ci,H,W], blur_columns [4,1,9,1], blur_rows [4,1,1,9], gain, offset and counted [4], inverse_temperature scalar, the weights.
+// The sums come back as sum_out and squares_out.
+func (n *Network) PseudoGraph(imageChannels []int) (*onnx.Model, error) {
+	images, others, err := n.splitChannels(imageChannels)
+	if err != nil {
+		return nil, err
+	}
+	ci := len(images)
+	g := n.graphOf("pseudo",
+		value(inX, 1, n.Channels, "H", "W"), value(inSum, 1, n.Classes, "H", "W"), value(inSquares, 1, n.Classes, "H", "W"),
+		value(inNoise, MicroBatch, ci, "H", "W"), value(inColumns, MicroBatch, 1, BlurTaps, 1), value(inRows, MicroBatch, 1, 1, BlurTaps),
+		value(inGain, MicroBatch), value(inOffset, MicroBatch), value(inCounted, MicroBatch), value(inInvT))
+	g.Inputs = append(g.Inputs, n.weights(plain)...)
+	b := onnx.NewBuilder(g, prefix)
+	copies := augmentedCopies(b, images, others, n.Channels)
+	logits := b.Op("Mul", []string{n.appendForward(b, copies), inInvT})
+	p := b.Op("Softmax", []string{logits}, onnx.WithInt("axis", 1))
+	// N need not be a multiple of the micro-batch: copies beyond it are made and not counted.
+	p = b.Op("Mul", []string{p, b.Op("Reshape", []string{inCounted, b.Int64s(MicroBatch, 1, 1, 1)})})
+	overCopies := func(op string) string {
+		return b.Op(op, []string{p, b.Int64s(0)}, onnx.WithInt("keepdims", 1))
+	}
+	b.Alias(b.Op("Add", []string{inSum, overCopies("ReduceSum")}), outSum)
+	b.Alias(b.Op("Add", []string{inSquares, overCopies("ReduceSumSquare")}), outSq)
+	g.Outputs = []onnx.Value{value(outSum, 1, n.Classes, "H", "W"), value(outSq, 1, n.Classes, "H", "W")}
+	return model(g), nil
+}
+
+// splitChannels parts the input channels into those of the image and the others.
+func (n *Network) splitChannels(imageChannels []int) (images, others []int64, err error) {
+	if len(imageChannels) == 0 {
+		return nil, nil, fmt.Errorf("no input channel is named as the image")
+	}
+	for c := range n.Channels {
+		if slices.Contains(imageChannels, c) {
+			images = append(images, int64(c))
+		} else {
+			others = append(others, int64(c))
+		}
+	}
+	if len(images) != len(imageChannels) {
+		return nil, nil, fmt.Errorf("image channels %v do not all lie in 0…%d", imageChannels, n.Channels-1)
+	}
+	return images, others, nil
+}
+
+// augmentedCopies makes MicroBatch augmented copies of x: [4,C,H,W].
+func augmentedCopies(b *onnx.Builder, images, others []int64, channels int) string {
+	const r = BlurTaps / 2
+	gather := func(v string, idx []int64) string {
+		return b.Op("Gather", []string{v, b.Int64s(idx...)}, onnx.WithInt("axis", 1))
+	}
+	edge := func(v string, pads ...int64) string {
+		return b.Op("Pad", []string{v, b.Int64s(pads...), "", b.Int64s(2, 3)}, onnx.WithString("mode", "edge"))
+	}
+	// Each channel is an image of its own [Ci,1,H,W]; the copies take the place of channels while blurring.
+	v := b.Op("Transpose", []string{gather(inX, images)}, onnx.WithInts("perm", 1, 0, 2, 3))
+	v = b.Op("Conv", []string{edge(v, r, 0, r, 0), inColumns}, onnx.WithInts("kernel_shape", BlurTaps, 1))
+	v = b.Op("Conv", []string{edge(v, 0, r, 0, r), inRows}, onnx.WithInts("kernel_shape", 1, BlurTaps), onnx.WithInt("group", MicroBatch))
+	v = b.Op("Transpose", []string{v}, onnx.WithInts("perm", 1, 0, 2, 3))
+	perCopy := func(name string) string { return b.Op("Reshape", []string{name, b.Int64s(MicroBatch, 1, 1, 1)}) }
+	v = b.Op("Add", []string{b.Op("Mul", []string{v, perCopy(inGain)}), perCopy(inOffset)})
+	v = b.Op("Add", []string{v, inNoise})
+	if len(others) == 0 {
+		return v
+	}
+	rest := b.Op("Tile", []string{gather(inX, others), b.Int64s(MicroBatch, 1, 1, 1)})
+	joined := b.Op("Concat", []string{v, rest}, onnx.WithInt("axis", 1))
+	order := make([]int64, channels)
+	inOrder := true
+	for pos, c := range append(slices.Clone(images), others...) {
+		order[c] = int64(pos)
+		inOrder = inOrder && int64(pos) == c
+	}
+	if inOrder {
+		return joined
+	}
+	return gather(joined, order)
+}
+
+// Optimizer is the rule by which the student's weights follow the gradient.
+type Optimizer int
+
+// SGD is plain stochastic gradient descent, the thesis's choice. AdamW (Loshchilov and Hutter 2019) is for training from scratch.
+const (
+	SGD Optimizer = iota
+	AdamW
+)
+
+// StepOptions shape the step graph.
+type StepOptions struct {
+	// Batch is the number of examples of one step.
+	Batch int
+	// Averages is the number of exponential averages that follow the student.
+	Averages int
+	// AveragePerStep takes the averages after every step; otherwise once, after the last.
+	AveragePerStep bool
+	Optimizer      Optimizer
+	// Dice adds 1 − the soft Dice coefficient of class 1 to the loss (Milletari et al. 2016), for training from scratch.
+	Dice bool
+	// ClipNorm is the largest global norm of a step's gradient (0: unbounded).
+	ClipNorm float32
+}
+
+// StepGraph builds the graph that learns: an ONNX Loop over K steps of
+//
+//	L = L_cons + λ·L_inter                                       (4.2)
+//	L_cons  = −Σ weight · Σ_c target[c] · log ŷ_S[c]             (3.3)
+//	L_inter = −Σ marked · Σ_c scribble[c] · log ŷ_S[c]           (3.4)
+//	θ_S ← θ_S − learning_rate · ∂L/∂θ_S,   θ_T ← αθ_T + (1−α)θ_S  (3.5)
+//
+// Inputs: x [S,B,C,H,W], target and scribble [S,B,K,H,W], weight and marked [S,B,1,H,W] (step k uses batch k mod S; whoever
+// calls divides the weights by their sums where means are wanted), lambda, learning_rate scalars, alphas [averages] if there
+// are any, decay scalar for AdamW, steps int64 scalar, then the student's weights, each average's, and for AdamW the two moments.
+// Outputs: the same sets, and losses [K,2] = (L_cons or, with Dice, L_cons + Dice; L_inter).
+func (n *Network) StepGraph(o StepOptions) (*onnx.Model, error) {
+	g := n.graphOf("step",
+		value(inX, "S", o.Batch, n.Channels, "H", "W"),
+		value(inTarget, "S", o.Batch, n.Classes, "H", "W"), value(inWeight, "S", o.Batch, 1, "H", "W"),
+		value(inScribble, "S", o.Batch, n.Classes, "H", "W"), value(inMarked, "S", o.Batch, 1, "H", "W"))
+	g.Inputs = append(g.Inputs, o.constants()...)
+	g.Inputs = append(g.Inputs, onnx.Value{Name: inSteps, DType: tensor.Int64, Shape: onnx.Shape{}})
+	b := onnx.NewBuilder(g, prefix)
+	body, err := n.stepBody(b, o)
+	if err != nil {
+		return nil, err
+	}
+	loopIn := []string{inSteps, ""}
+	var results, fromLoop []string
+	for _, set := range o.sets() {
+		g.Inputs = append(g.Inputs, n.weights(set.in)...)
+		g.Outputs = append(g.Outputs, n.weights(set.out)...)
+		for _, p := range n.params {
+			loopIn, results = append(loopIn, set.in(p)), append(results, set.out(p))
+		}
+	}
+	late := !o.AveragePerStep && o.Averages > 0
+	for _, r := range results {
+		if late {
+			r += "_before_average"
+		}
+		fromLoop = append(fromLoop, r)
+	}
+	g.Nodes = append(g.Nodes, &onnx.Node{Name: prefix + "loop", Op: "Loop", Inputs: loopIn,
+		Outputs: append(fromLoop, outLosses), Attrs: map[string]onnx.Attr{"body": {Kind: onnx.AttrGraph, Graph: body}}})
+	if late {
+		n.averageAfterLoop(b, o, fromLoop, results)
+	}
+	g.Outputs = append(g.Outputs, value(outLosses, "K", 2))
+	return model(g), nil
+}
+
+// constants are the scalars of a lesson that the loop's body reads.
+func (o StepOptions) constants() []onnx.Value {
+	v := []onnx.Value{value(inLambda), value(inRate)}
+	if o.Averages > 0 {
+		v = append(v, value(inAlphas, o.Averages))
+	}
+	if o.Optimizer == AdamW {
+		v = append(v, value(inDecay))
+	}
+	return v
+}
+
+// set is a set of tensors, one for each weight, that the loop carries.
+type set string
+
+const (
+	student set = "student"
+	moment1 set = "moment1"
+	moment2 set = "moment2"
+)
+
+func averageSet(k int) set { return set(fmt.Sprintf("average%d", k)) }
+
+// sets lists the sets in the order of [Engine.Step].
+func (o StepOptions) sets() []set {
+	sets := []set{student}
+	for k := range o.Averages {
+		sets = append(sets, averageSet(k))
+	}
+	if o.Optimizer == AdamW {
+		sets = append(sets, moment1, moment2)
+	}
+	return sets
+}
+
+// in and out name a tensor of the set as the graph's input and output.
+func (s set) in(param string) string  { return prefix + string(s) + ":" + param }
+func (s set) out(param string) string { return prefix + "new_" + string(s) + ":" + param }
+
+// carried and next name it in the loop's body, before and after a step. The student's weights have their own names there, since
+// the network reads them.
+func (s set) carried(param string) string {
+	if s == student {
+		return param
+	}
+	return prefix + "carried_" + string(s) + ":" + param
+}
+func (s set) next(param string) string { return prefix + "next_" + string(s) + ":" + param }
+
+// averageAfterLoop takes each average once, from the student the loop ended with. from and to name all sets' tensors.
+func (n *Network) averageAfterLoop(b *onnx.Builder, o StepOptions, from, to []string) {
+	np := len(n.params)
+	for j := range from {
+		if k := j/np - 1; k >= 0 && k < o.Averages {
+			b.Alias(average(b, from[j], from[j%np], k), to[j])
+		} else {
+			b.Alias(from[j], to[j])
+		}
+	}
+}
+
+// average is α·avg + (1−α)·student.
+func average(b *onnx.Builder, avg, student string, k int) string {
+	alpha := b.Op("Gather", []string{inAlphas, b.Int64(int64(k))})
+	rest := b.Op("Sub", []string{b.Float(1), alpha})
+	return b.Op("Add", []string{b.Op("Mul", []string{avg, alpha}), b.Op("Mul", []string{student, rest})})
+}
+
+// stepBody is one step: the Loop's body.
+func (n *Network) stepBody(outer *onnx.Builder, o StepOptions) (*onnx.Graph, error) {
+	// The gradient is taken in a graph of its own, where the batch is an input, and then moved into the body.
+	g := n.graphOf("one_step",
+		value(ofStep(inX), o.Batch, n.Channels, "H", "W"),
+		value(ofStep(inTarget), o.Batch, n.Classes, "H", "W"), value(ofStep(inWeight), o.Batch, 1, "H", "W"),
+		value(ofStep(inScribble), o.Batch, n.Classes, "H", "W"), value(ofStep(inMarked), o.Batch, 1, "H", "W"))
+	g.Inputs = append(g.Inputs, o.constants()...)
+	g.Inputs = append(g.Inputs, n.weights(plain)...)
+	constants := len(g.Initializers)
+	b := onnx.NewBuilder(g, prefix+"step/")
+	loss, lCons, lInter := n.losses(b, o)
+	grads, err := autodiff.Gradients(b, map[string]string{loss: b.Float(1)}, n.params)
+	if err != nil {
+		return nil, err
+	}
+	n.update(b, o, grads)
+
+	const iteration, goOn = prefix + "iteration", prefix + "go_on"
+	body := &onnx.Graph{Name: "body",
+		Inputs:  []onnx.Value{{Name: iteration, DType: tensor.Int64, Shape: onnx.Shape{}}, {Name: goOn, DType: tensor.Bool, Shape: onnx.Shape{}}},
+		Outputs: []onnx.Value{{Name: goOn + "_out", DType: tensor.Bool, Shape: onnx.Shape{}}}}
+	for _, s := range o.sets() {
+		body.Inputs = append(body.Inputs, n.weights(s.carried)...)
+		body.Outputs = append(body.Outputs, n.weights(s.next)...)
+	}
+	// Constants made on the way belong to the outermost graph, where the runtime folds and keeps them.
+	outer.Graph.Initializers = append(outer.Graph.Initializers, g.Initializers[constants:]...)
+	sub := onnx.NewBuilder(body, prefix+"body/")
+	pickBatch(outer, sub, iteration)
+	body.Nodes = append(body.Nodes, g.Nodes...)
+	sub.Alias(goOn, goOn+"_out")
+	losses := sub.Op("Concat", []string{sub.Op("Reshape", []string{lCons, outer.Int64s(1)}), sub.Op("Reshape", []string{lInter, outer.Int64s(1)})}, onnx.WithInt("axis", 0))
+	sub.Alias(losses, ofStep(outLosses))
+	body.Outputs = append(body.Outputs, value(ofStep(outLosses), 2))
+	return body, nil
+}
+
+// losses appends the network and its losses, all scalars: what is minimised, and its two terms.
+func (n *Network) losses(b *onnx.Builder, o StepOptions) (loss, cons, inter string) {
+	logp := b.Op("LogSoftmax", []string{n.appendForward(b, ofStep(inX))}, onnx.WithInt("axis", 1))
+	crossEntropy := func(target, weight string) string {
+		t := b.Op("Mul", []string{ofStep(target), ofStep(weight)})
+		return b.Op("Neg", []string{b.Op("ReduceSum", []string{b.Op("Mul", []string{logp, t})}, onnx.WithInt("keepdims", 0))})
+	}
+	cons, inter = crossEntropy(inTarget, inWeight), crossEntropy(inScribble, inMarked)
+	if o.Dice {
+		cons = b.Op("Add", []string{cons, softDice(b, logp)})
+	}
+	return b.Op("Add", []string{cons, b.Op("Mul", []string{inter, inLambda})}), cons, inter
+}
+
+// pickBatch takes batch k mod S of the stacked inputs.
+func pickBatch(outer, sub *onnx.Builder, iteration string) {
+	count := outer.Op("Gather", []string{outer.Op("Shape", []string{inX}), outer.Int64(0)})
+	k := sub.Op("Mod", []string{iteration, count})
+	for _, name := range []string{inX, inTarget, inWeight, inScribble, inMarked} {
+		sub.Alias(sub.Op("Gather", []string{name, k}, onnx.WithInt("axis", 0)), ofStep(name))
+	}
+}
+
+// softDice is 1 − the mean over the batch of (2Σ p·t + 1) / (Σp + Σt + 1) for class 1.
+func softDice(b *onnx.Builder, logp string) string {
+	pick := func(v string) string {
+		return b.Op("Gather", []string{v, b.Int64s(1)}, onnx.WithInt("axis", 1))
+	}
+	sum := func(v string) string {
+		return b.Op("ReduceSum", []string{v, b.Int64s(1, 2, 3)}, onnx.WithInt("keepdims", 0))
+	}
+	p, t := b.Op("Exp", []string{pick(logp)}), pick(ofStep(inTarget))
+	one := b.Float(1)
+	num := b.Op("Add", []string{b.Op("Mul", []string{sum(b.Op("Mul", []string{p, t})), b.Float(2)}), one})
+	den := b.Op("Add", []string{b.Op("Add", []string{sum(p), sum(t)}), one})
+	dice := b.Op("ReduceMean", []string{b.Op("Div", []string{num, den})}, onnx.WithInt("keepdims", 0))
+	return b.Op("Sub", []string{one, dice})
+}
+
+// update appends the optimiser's rule and the averages.
+func (n *Network) update(b *onnx.Builder, o StepOptions, grads map[string]string) {
+	if o.ClipNorm > 0 {
+		n.clip(b, o.ClipNorm, grads)
+	}
+	for _, p := range n.params {
+		var next string
+		if o.Optimizer == AdamW {
+			next = adamW(b, p, grads[p])
+		} else {
+			next = b.Op("Sub", []string{p, b.Op("Mul", []string{grads[p], inRate})})
+		}
+		b.Alias(next, student.next(p))
+		for k := range o.Averages {
+			s := averageSet(k)
+			if o.AveragePerStep {
+				b.Alias(average(b, s.carried(p), next, k), s.next(p))
+			} else {
+				b.Alias(s.carried(p), s.next(p))
+			}
+		}
+	}
+}
+
+// clip scales the gradients down to a global norm.
+func (n *Network) clip(b *onnx.Builder, limit float32, grads map[string]string) {
+	var squares []string
+	for _, p := range n.params {
+		squares = append(squares, b.Op("ReduceSumSquare", []string{grads[p]}, onnx.WithInt("keepdims", 0)))
+	}
+	norm := b.Op("Sqrt", []string{b.Op("Sum", squares)})
+	factor := b.Op("Div", []string{b.Float(limit), b.Op("Max", []string{norm, b.Float(limit)})})
+	for _, p := range n.params {
+		grads[p] = b.Op("Mul", []string{grads[p], factor})
+	}
+}
+
+// adamW is one step of AdamW with β = (0.9, 0.999) and ε = 1e-8, in the efficient form of Kingma and Ba 2015 (end of section 2):
+//
+//	m ← β₁m + (1−β₁)g,  v ← β₂v + (1−β₂)g²,  p ← p − decay·p − learning_rate · m/(√v + ε).
+//
+// The caller's learning rate carries the bias correction √(1−β₂ᵗ)/(1−β₁ᵗ), and decay, which it does not touch, is the plain
+// learning rate times the weight decay.
+func adamW(b *onnx.Builder, p, grad string) string {
+	mix := func(old, new string, beta float32) string {
+		return b.Op("Add", []string{b.Op("Mul", []string{old, b.Float(beta)}), b.Op("Mul", []string{new, b.Float(1 - beta)})})
+	}
+	m := mix(moment1.carried(p), grad, 0.9)
+	v := mix(moment2.carried(p), b.Op("Mul", []string{grad, grad}), 0.999)
+	b.Alias(m, moment1.next(p))
+	b.Alias(v, moment2.next(p))
+	step := b.Op("Div", []string{m, b.Op("Add", []string{b.Op("Sqrt", []string{v}), b.Float(1e-8)})})
+	kept := b.Op("Sub", []string{p, b.Op("Mul", []string{p, inDecay})})
+	return b.Op("Sub", []string{kept, b.Op("Mul", []string{step, inRate})})
+}

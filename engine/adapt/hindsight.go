@@ -1,0 +1,297 @@
+package adapt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"scrawl/engine/tensor"
+)
+
+// HindsightConfig holds the constants of learning from finished slices.
+type HindsightConfig struct {
+	// Steps of gradient descent when a slice is accepted, on batches of Batch stages, at LearningRate.
+	Steps, Batch int
+	LearningRate float64
+	// FirstStage is the share of examples that are stage 0: no strokes and the neighbour's mask. NewestSlice is the share
+	// drawn from the slice just accepted; the others come from earlier ones.
+	FirstStage, NewestSlice float64
+	// StrokeWeight is how much more a pixel under a stroke counts.
+	StrokeWeight float64
+	// Alphas are the inertias of the averages kept beside the student.
+	Alphas []float64
+	// Decay is the memory of the candidates' scores; Margin is by how much one must beat the source to answer.
+	Decay, Margin float64
+	// Memory is the number of slices kept to learn from.
+	Memory int
+	Seed   uint64
+	// Augment is the intensity augmentation of the learned examples.
+	Augment Config
+}
+
+// Hindsight returns the constants found by measurement on CT and MR volumes.
+func Hindsight() HindsightConfig {
+	return HindsightConfig{
+		Steps: 10, Batch: 4, LearningRate: 1e-2, FirstStage: 0.4, NewestSlice: 0.5, StrokeWeight: 20,
+		Alphas: []float64{0.99, 0.9}, Decay: 0.7, Memory: 12, Seed: 5, Augment: Thesis(),
+	}
+}
+
+// Validate reports the first constant that makes no sense.
+func (c HindsightConfig) Validate() error {
+	share := func(v float64) bool { return 0 <= v && v <= 1 }
+	switch {
+	case c.Steps < 0 || c.Steps > 1000 || c.Batch < 1 || c.Batch > 64 || c.Memory < 1:
+		return fmt.Errorf("%d steps on batches of %d from %d slices: 0…1000, 1…64 and at least 1 are wanted", c.Steps, c.Batch, c.Memory)
+	case !share(c.FirstStage) || !share(c.NewestSlice) || !share(c.Decay):
+		return fmt.Errorf("shares of first stages %g and newest slice %g, decay %g: 0…1 is wanted", c.FirstStage, c.NewestSlice, c.Decay)
+	case !(c.LearningRate >= 0 && c.StrokeWeight >= 0 && c.Margin >= 0):
+		return fmt.Errorf("learning rate %g, stroke weight %g and margin %g must not be negative", c.LearningRate, c.StrokeWeight, c.Margin)
+	case slices.ContainsFunc(c.Alphas, func(a float64) bool { return !share(a) }):
+		return fmt.Errorf("alphas %v: 0…1 is wanted", c.Alphas)
+	}
+	return nil
+}
+
+// Stage is one answer on the way to a finished slice, with what the answer should have been. It is immutable.
+type Stage struct {
+	// X is the network's input [1,C,H,W].
+	X *tensor.Tensor
+	// Target is the accepted mask, 0 or 1, strokes written in; Stroked is 1 under strokes. Both [1,1,H,W], on X's grid.
+	Target, Stroked *tensor.Tensor
+	// Valid [1,1,H,W] is 0 on padding, which is not learned; nil when there is none.
+	Valid *tensor.Tensor
+}
+
+// Episode is the annotation of one finished slice: its stages in the order they were answered. The first has no
+// strokes and, in its prior channel, the neighbouring slice's mask.
+type Episode []Stage
+
+// Memory is what hindsight has learned for one lineage: weight sets, the slices they were learned from, and how well
+// each candidate has predicted slices before it had learned them. It is a value: learning returns a new one.
+type Memory struct {
+	Sets     Sets
+	Episodes []Episode
+	// Scores of the candidates: the source, the averages, the student.
+	Scores []float64
+	// Lessons counts the slices learned.
+	Lessons uint64
+}
+
+// NewMemory returns the memory of a lineage that has learned nothing.
+func (e *Engine) NewMemory(c HindsightConfig) Memory {
+	return Memory{Sets: e.NewSets(len(c.Alphas)), Scores: make([]float64, len(c.Alphas)+2)}
+}
+
+// candidates lists the weight sets that may answer.
+func (e *Engine) candidates(m Memory) []Weights {
+	return append(append([]Weights{e.net.source}, m.Sets.Averages...), m.Sets.Student)
+}
+
+// Best returns the index of the candidate that makes the first mask of an untouched slice (0 is the source) and its weights: the one
+// with the best score so far, if it beats the source by the margin.
+func (e *Engine) Best(c HindsightConfig, m Memory) (int, Weights) {
+	best, candidates := 0, e.candidates(m)
+	for i := 1; i < min(len(m.Scores), len(candidates)); i++ {
+		if m.Scores[i] > m.Scores[best] && m.Scores[i] > m.Scores[0]+c.Margin {
+			best = i
+		}
+	}
+	return best, candidates[best]
+}
+
+// LessonReport tells what learning from a finished slice did.
+type LessonReport struct {
+	// Foreseen is the Dice coefficient of each candidate's first mask against the accepted one, before learning it.
+	Foreseen []float64
+	Losses   [][2]float32
+	Seconds  map[string]float64
+}
+
+// Accept learns from a finished slice: it first scores every candidate on what it would have answered to stage 0, then takes
+// some steps on all stages of this slice and of remembered ones, with the accepted masks as targets. m is left as it was.
+func (e *Engine) Accept(ctx context.Context, c HindsightConfig, m Memory, ep Episode) (Memory, LessonReport, error) {
+	r := LessonReport{Seconds: map[string]float64{}}
+	if err := c.Validate(); err != nil {
+		return Memory{}, r, err
+	}
+	if err := e.checkMemory(c, m); err != nil {
+		return Memory{}, r, err
+	}
+	if err := e.checkEpisode(ep); err != nil {
+		return Memory{}, r, err
+	}
+	watch := stopwatch(r.Seconds)
+	next := Memory{Sets: m.Sets, Scores: slices.Clone(m.Scores), Lessons: m.Lessons + 1}
+	next.Episodes = append(slices.Clone(m.Episodes), ep)
+	if over := len(next.Episodes) - c.Memory; over > 0 {
+		next.Episodes = next.Episodes[over:]
+	}
+	// Before anything was learned all candidates equal the source and their scores say nothing.
+	if m.Lessons > 0 {
+		if err := e.score(ctx, c, m, ep[0], &next, &r); err != nil {
+			return Memory{}, r, err
+		}
+	}
+	watch("score")
+	if c.Steps == 0 {
+		return next, r, nil
+	}
+	o := StepOptions{Batch: c.Batch, Averages: len(c.Alphas), AveragePerStep: true}
+	var err error
+	if next.Sets, r.Losses, err = e.learn(ctx, o, m.Sets, e.hindsightLesson(c, next)); err != nil {
+		return Memory{}, r, err
+	}
+	watch("steps")
+	return next, r, nil
+}
+
+// score books how well each candidate would have made the first mask of a slice it has not learned yet.
+func (e *Engine) score(ctx context.Context, c HindsightConfig, m Memory, first Stage, next *Memory, r *LessonReport) error {
+	for i, w := range e.candidates(m) {
+		p, err := e.Predict(ctx, w, first.X)
+		if err != nil {
+			return err
+		}
+		d := foregroundDice(p, first.Target, first.Valid)
+		r.Foreseen = append(r.Foreseen, d)
+		next.Scores[i] = c.Decay*m.Scores[i] + (1-c.Decay)*d
+	}
+	return nil
+}
+
+// checkMemory reports a memory that was made with other averages.
+func (e *Engine) checkMemory(c HindsightConfig, m Memory) error {
+	if len(m.Sets.Averages) != len(c.Alphas) || len(m.Scores) != len(c.Alphas)+2 {
+		return fmt.Errorf("memory of %d averages and %d scores for %d alphas: begin with NewMemory when the alphas change", len(m.Sets.Averages), len(m.Scores), len(c.Alphas))
+	}
+	return nil
+}
+
+// checkEpisode reports stages that do not fit the network or each other.
+func (e *Engine) checkEpisode(ep Episode) error {
+	if len(ep) == 0 {
+		return errors.New("a finished slice has at least stage 0; got none")
+	}
+	for i, st := range ep {
+		h, w, err := e.checkInput(st.X)
+		if err == nil {
+			err = checkMap("target", st.Target, 1, h, w)
+		}
+		if err == nil {
+			err = checkMap("stroked", st.Stroked, 1, h, w)
+		}
+		if err == nil && st.Valid != nil {
+			err = checkMap("valid", st.Valid, 1, h, w)
+		}
+		if err == nil && !slices.Equal(st.X.Shape(), ep[0].X.Shape()) {
+			err = fmt.Errorf("input %v, stage 0 has %v: one grid for all stages is wanted", st.X.Shape(), ep[0].X.Shape())
+		}
+		if err != nil {
+			return fmt.Errorf("stage %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// hindsightLesson draws the batches: a different one for each step.
+func (e *Engine) hindsightLesson(c HindsightConfig, m Memory) Lesson {
+	rng := rand.New(rand.NewPCG(c.Seed, m.Lessons))
+	s := m.Episodes[len(m.Episodes)-1][0].X.Shape()
+	ch, h, w := s[1], s[2], s[3]
+	n := h * w
+	l := Lesson{
+		X:      tensor.Zeros[float32](c.Steps, c.Batch, ch, h, w),
+		Target: tensor.Zeros[float32](c.Steps, c.Batch, e.net.Classes, h, w), Scribble: tensor.Zeros[float32](c.Steps, c.Batch, e.net.Classes, h, w),
+		Weight: tensor.Zeros[float32](c.Steps, c.Batch, 1, h, w), Marked: tensor.Zeros[float32](c.Steps, c.Batch, 1, h, w),
+		LearningRate: c.LearningRate, Alphas: c.Alphas, Steps: c.Steps,
+	}
+	scratch := make([]float32, n)
+	for step := range c.Steps {
+		total := float32(0)
+		weights := l.Weight.Float32s()[step*c.Batch*n : (step+1)*c.Batch*n]
+		for b := range c.Batch {
+			st := c.draw(rng, m.Episodes)
+			i := step*c.Batch + b
+			x := l.X.Float32s()[i*ch*n : (i+1)*ch*n]
+			copy(x, st.X.Float32s())
+			e.augmentImage(c.Augment, rng, x, st, scratch, h, w)
+			target := l.Target.Float32s()[i*e.net.Classes*n:]
+			for p, v := range st.Target.Float32s() {
+				target[p], target[n+p] = 1-v, v
+			}
+			total += pixelWeights(weights[b*n:(b+1)*n], st, float32(c.StrokeWeight))
+		}
+		for p := range weights {
+			weights[p] /= total
+		}
+	}
+	return l
+}
+
+func (e *Engine) augmentImage(c Config, rng *rand.Rand, x []float32, st Stage, scratch []float32, h, w int) {
+	lo, hi := intensityRange(st.X, st.Valid, e.images)
+	a := c.drawAugmentation(rng, lo, hi)
+	for _, channel := range e.images {
+		a.apply(rng, x[channel*h*w:(channel+1)*h*w], scratch, h, w)
+	}
+}
+
+// pixelWeights fills dst and returns its sum.
+func pixelWeights(dst []float32, st Stage, stroke float32) float32 {
+	total := float32(0)
+	for p := range dst {
+		v := 1 + stroke*st.Stroked.Float32s()[p]
+		if st.Valid != nil {
+			v *= st.Valid.Float32s()[p]
+		}
+		dst[p] = v
+		total += v
+	}
+	return max(total, 1)
+}
+
+// draw picks an example: a slice, and one of its stages.
+func (c HindsightConfig) draw(rng *rand.Rand, episodes []Episode) Stage {
+	newest := len(episodes) - 1
+	i := newest
+	if rng.Float64() >= c.NewestSlice {
+		i = rng.IntN(len(episodes))
+	}
+	// Only stages on the newest slice's grid can share a batch with it.
+	if !slices.Equal(episodes[i][0].X.Shape(), episodes[newest][0].X.Shape()) {
+		i = newest
+	}
+	ep := episodes[i]
+	if len(ep) == 1 || rng.Float64() < c.FirstStage {
+		return ep[0]
+	}
+	return ep[1+rng.IntN(len(ep)-1)]
+}
+
+// foregroundDice compares with a mask the pixels of which all classes but background together are likelier than 0.5.
+func foregroundDice(prob, target, valid *tensor.Tensor) float64 {
+	background := prob.Float32s()
+	var both, a, b float64
+	for i, t := range target.Float32s() {
+		if valid != nil && valid.Float32s()[i] == 0 {
+			continue
+		}
+		in := background[i] < 0.5
+		if in {
+			a++
+		}
+		if t > 0.5 {
+			b++
+			if in {
+				both++
+			}
+		}
+	}
+	if a+b == 0 {
+		return 1
+	}
+	return 2 * both / (a + b)
+}

@@ -1,0 +1,225 @@
+// Package adapt is continual test-time adaptation from scribbles: it takes any ONNX segmentation network, and lets it learn
+// from the corrections a user makes while using it.
+//
+// # The method
+//
+// Several sets of weights of one network exist side by side. The student is trained by gradient descent on what the user
+// just said; averages follow it slowly (θ_T ← αθ_T + (1−α)θ_S, the thesis's equation 3.5) and give the answers; the source,
+// the network as it came, is never changed. Two policies use them:
+//
+//   - [Thesis] is the published method. At every interaction the teacher labels augmented copies of the slice, the pixels
+//     it is sure of become a consistency target, the scribbles a second one, and K steps are taken on both.
+//   - [Hindsight] suits networks that see the scribbles themselves. Answers to strokes come from the source; when
+//     a slice is finished, all the stages of its annotation are learned with the finished mask as target, and the set of
+//     weights that did best on earlier slices makes the first mask of the next ones.
+//
+// # The graphs
+//
+// All computation is in three ONNX graphs, made from the network's own forward graph and run by ONNX Runtime: predict,
+// pseudo (a micro-batch of augmented copies) and step (K steps of gradient descent in an ONNX Loop). Weights are graph
+// inputs and outputs: one session serves all users. Height and width are symbolic: one session serves all sizes.
+package adapt
+
+import (
+	"fmt"
+	"path"
+	"slices"
+
+	"scrawl/engine/onnx"
+	"scrawl/engine/tensor"
+)
+
+// Network is a segmentation network prepared for adaptation. It is immutable and may be shared.
+type Network struct {
+	forward *onnx.Graph // normalised, with the trainable weights still as initializers
+	input   string
+	output  string
+	// Channels is the number of input channels, Classes the number of classes of its answers, at least 2.
+	Channels, Classes int
+	// single tells that the graph has one output channel, the logit of the foreground against background.
+	single bool
+	params []string
+	source Weights
+}
+
+// Weights is one set of a network's trainable tensors, in the order of [Network.Params]. Its tensors are never changed once
+// made; learning makes new ones.
+type Weights []*tensor.Tensor
+
+// Bytes returns the size of the weights in memory.
+func (w Weights) Bytes() int {
+	n := 0
+	for _, t := range w {
+		n += t.Bytes()
+	}
+	return n
+}
+
+// Trainable chooses the weights that adaptation may move.
+type Trainable struct {
+	// Include and Exclude are patterns of initializer names as in path.Match. An empty Include means all weights.
+	Include, Exclude []string
+}
+
+// NewNetwork prepares a model whose graph takes one float input [N,C,H,W] and whose first output is logits [N,K,H,W].
+// Initializers that serve as weights of convolutions, matrix products and normalisations become trainable where the
+// choice allows; all others, running statistics among them, stay constants.
+func NewNetwork(m *onnx.Model, choice Trainable) (*Network, error) {
+	norm, err := onnx.Normalize(m)
+	if err != nil {
+		return nil, fmt.Errorf("normalise the model: %w", err)
+	}
+	g := norm.Graph
+	if err := onnx.Check(g); err != nil {
+		return nil, fmt.Errorf("check the model: %w", err)
+	}
+	if len(g.Inputs) != 1 || len(g.Outputs) < 1 {
+		return nil, fmt.Errorf("the network has %d inputs and %d outputs; one image input and at least one output are wanted", len(g.Inputs), len(g.Outputs))
+	}
+	if err := choice.validate(); err != nil {
+		return nil, err
+	}
+	n := &Network{forward: g, input: g.Inputs[0].Name, output: g.Outputs[0].Name}
+	if err := n.readInterface(); err != nil {
+		return nil, err
+	}
+	candidates := weightInitializers(g)
+	for _, in := range g.Initializers {
+		if candidates[in.Name] && choice.allows(in.Name) {
+			n.params = append(n.params, in.Name)
+			n.source = append(n.source, in.Tensor)
+		}
+	}
+	if len(n.params) == 0 {
+		return nil, fmt.Errorf("the network has no trainable weights: %d candidates, none allowed by the name patterns", len(candidates))
+	}
+	return n, nil
+}
+
+func (n *Network) readInterface() error {
+	facts, err := onnx.Infer(n.forward)
+	if err != nil {
+		return fmt.Errorf("shapes of the network: %w", err)
+	}
+	in, out := facts[n.input].Shape, facts[n.output].Shape
+	if len(in) != 4 || !in[1].Known() {
+		return fmt.Errorf("input %q has shape %v; [N,C,H,W] with a known number of channels is wanted", n.input, in)
+	}
+	if len(out) != 4 || !out[1].Known() {
+		return fmt.Errorf("output %q has shape %v; logits [N,K,H,W] with a known number of classes are wanted", n.output, out)
+	}
+	n.Channels, n.Classes = int(in[1].Size), int(out[1].Size)
+	if n.Classes == 1 {
+		n.single, n.Classes = true, 2
+	}
+	return nil
+}
+
+// weightPositions lists, for operators with weights, the inputs that are weights.
+func weightPositions(op string) []int {
+	switch op {
+	case "Conv", "ConvTranspose", "Gemm", "BatchNormalization", "InstanceNormalization", "LayerNormalization":
+		return []int{1, 2}
+	case "PRelu":
+		return []int{1}
+	case "Gather":
+		return []int{0}
+	case "MatMul", "Mul", "Add":
+		return []int{0, 1}
+	}
+	return nil
+}
+
+// weightInitializers finds the float initializers that nodes use as weights. A factor or summand counts only when it has more
+// than one element: exporters write γ and β of group normalisation as Mul and Add, and single numbers are the operators' own.
+func weightInitializers(g *onnx.Graph) map[string]bool {
+	tensors := map[string]*tensor.Tensor{}
+	for _, in := range g.Initializers {
+		if in.Tensor.DType() == tensor.Float32 {
+			tensors[in.Name] = in.Tensor
+		}
+	}
+	found := map[string]bool{}
+	for _, n := range g.Nodes {
+		for _, i := range weightPositions(n.Op) {
+			t := tensors[n.Input(i)]
+			if t == nil || (n.Op == "Mul" || n.Op == "Add") && t.Len() < 2 || insideGroupNorm(g, n) {
+				continue
+			}
+			found[n.Input(i)] = true
+		}
+	}
+	return found
+}
+
+// insideGroupNorm reports the normalisation in an exported GroupNorm: its own scale and shift are fixed at 1 and 0, its
+// result is reshaped, and the trainable affine map follows.
+func insideGroupNorm(g *onnx.Graph, norm *onnx.Node) bool {
+	if norm.Op != "InstanceNormalization" && norm.Op != "LayerNormalization" {
+		return false
+	}
+	if !filledWith(g.Initializer(norm.Input(1)), 1) || !filledWith(g.Initializer(norm.Input(2)), 0) {
+		return false
+	}
+	return slices.ContainsFunc(g.Nodes, func(n *onnx.Node) bool { return n.Op == "Reshape" && n.Input(0) == norm.Outputs[0] })
+}
+
+// filledWith reports whether all elements of t are v; a tensor that is not there holds none.
+func filledWith(t *tensor.Tensor, v float32) bool {
+	return t == nil || !slices.ContainsFunc(t.Float32s(), func(x float32) bool { return x != v })
+}
+
+func (c Trainable) validate() error {
+	for _, p := range slices.Concat(c.Include, c.Exclude) {
+		if _, err := path.Match(p, ""); err != nil {
+			return fmt.Errorf("name pattern %q of trainable weights: %w", p, err)
+		}
+	}
+	return nil
+}
+
+func (c Trainable) allows(name string) bool {
+	match := func(p string) bool { ok, err := path.Match(p, name); return err == nil && ok }
+	if len(c.Include) > 0 && !slices.ContainsFunc(c.Include, match) {
+		return false
+	}
+	return !slices.ContainsFunc(c.Exclude, match)
+}
+
+// Params returns the names of the trainable initializers, in the order of [Weights].
+func (n *Network) Params() []string { return slices.Clone(n.params) }
+
+// Source returns the weights the network came with.
+func (n *Network) Source() Weights { return n.source }
+
+// CheckWeights reports whether w fits the network: as many tensors, of the same shapes.
+func (n *Network) CheckWeights(w Weights) error {
+	if len(w) != len(n.params) {
+		return fmt.Errorf("%d weights for a network that has %d", len(w), len(n.params))
+	}
+	for i, t := range w {
+		if !slices.Equal(t.Shape(), n.source[i].Shape()) {
+			return fmt.Errorf("weight %q has shape %v, the network's is %v", n.params[i], t.Shape(), n.source[i].Shape())
+		}
+	}
+	return nil
+}
+
+// Model returns the forward model with the given weights in place of the source's: the network as a file.
+func (n *Network) Model(w Weights) (*onnx.Model, error) {
+	if err := n.CheckWeights(w); err != nil {
+		return nil, err
+	}
+	g := *n.forward
+	g.Initializers = slices.Clone(g.Initializers)
+	for i := range g.Initializers {
+		if k := slices.Index(n.params, g.Initializers[i].Name); k >= 0 {
+			g.Initializers[i].Tensor = w[k]
+		}
+	}
+	return model(&g), nil
+}
+
+func model(g *onnx.Graph) *onnx.Model {
+	return &onnx.Model{IRVersion: 9, Producer: "scrawl", Opsets: map[string]int64{"": onnx.Opset}, Graph: g}
+}

@@ -1,0 +1,174 @@
+package train
+
+import (
+	"context"
+	"encoding/gob"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+
+	"scrawl/engine/adapt"
+	"scrawl/engine/tensor"
+)
+
+// Options are the constants of training.
+type Options struct {
+	Batch int
+	// LearningRate is reached by a linear warm-up over Warmup steps, and falls by half a cosine to a hundredth of it at the end.
+	LearningRate float64
+	Warmup       int
+	WeightDecay  float64
+	ClipNorm     float64
+	// Average is the inertia of the averaged weights, which are the result of training.
+	Average float64
+}
+
+// Defaults returns the constants the default network was trained with.
+func Defaults() Options {
+	return Options{Batch: 8, LearningRate: 1e-3, Warmup: 100, WeightDecay: 1e-4, ClipNorm: 1, Average: 0.998}
+}
+
+// Trainer trains one network with AdamW on the sum of cross-entropy and soft Dice. It is not safe for concurrent use.
+type Trainer struct {
+	engine *adapt.Engine
+	opts   Options
+	step   int
+	sets   []adapt.Weights // student, average, first moment, second moment
+}
+
+// NewTrainer starts training from the network's own weights.
+func NewTrainer(e *adapt.Engine, o Options) *Trainer {
+	source := e.Network().Source()
+	zeros := func() adapt.Weights {
+		w := make(adapt.Weights, len(source))
+		for i, t := range source {
+			w[i] = tensor.ZerosLike(t)
+		}
+		return w
+	}
+	return &Trainer{engine: e, opts: o, sets: []adapt.Weights{source, source, zeros(), zeros()}}
+}
+
+// Steps returns the number of steps taken.
+func (t *Trainer) Steps() int { return t.step }
+
+// Predict returns the probabilities of the weights in training on x [B,C,H,W].
+func (t *Trainer) Predict(ctx context.Context, x *tensor.Tensor) (*tensor.Tensor, error) {
+	return t.engine.Predict(ctx, t.sets[0], x)
+}
+
+// Weights returns the averaged weights.
+func (t *Trainer) Weights() adapt.Weights { return t.sets[1] }
+
+// rate is the learning rate after a fraction of all training.
+func (t *Trainer) rate(fraction float64) float64 {
+	k := float64(t.step + 1)
+	warm := math.Min(1, k/float64(max(t.opts.Warmup, 1)))
+	decay := 0.5*(1+math.Cos(math.Pi*math.Min(fraction, 1))) + 0.01
+	return t.opts.LearningRate * warm * decay
+}
+
+// correction is AdamW's correction for moments that began at zero (Kingma and Ba 2015, end of section 2).
+func (t *Trainer) correction() float64 {
+	k := float64(t.step + 1)
+	return math.Sqrt(1-math.Pow(0.999, k)) / (1 - math.Pow(0.9, k))
+}
+
+// Step takes one step on a batch: x [B,C,H,W], the foreground masks target [B,1,H,W] of 0 and 1. fraction tells how much of
+// all training is done. It returns the loss before the step.
+func (t *Trainer) Step(ctx context.Context, x, target *tensor.Tensor, fraction float64) (float64, error) {
+	s := x.Shape()
+	if len(s) != 4 || !slices.Equal(target.Shape(), []int{s[0], 1, s[2], s[3]}) {
+		return 0, fmt.Errorf("training batch of shape %v with targets %v; [B,C,H,W] and [B,1,H,W] are wanted", s, target.Shape())
+	}
+	if t.engine.Network().Classes != 2 {
+		return 0, fmt.Errorf("the network has %d classes; training needs background and foreground", t.engine.Network().Classes)
+	}
+	b, h, w := s[0], s[2], s[3]
+	n := h * w
+	classes := tensor.Zeros[float32](1, b, 2, h, w)
+	for i := range b {
+		for p, v := range target.Float32s()[i*n : (i+1)*n] {
+			classes.Float32s()[2*i*n+p] = 1 - v
+			classes.Float32s()[(2*i+1)*n+p] = v
+		}
+	}
+	weight := tensor.Zeros[float32](1, b, 1, h, w)
+	for i := range weight.Float32s() {
+		weight.Float32s()[i] = 1 / float32(b*n)
+	}
+	xs, err := x.Reshape(append([]int{1}, s...)...)
+	if err != nil {
+		return 0, err
+	}
+	o := adapt.StepOptions{Batch: b, Averages: 1, AveragePerStep: true, Optimizer: adapt.AdamW, Dice: true, ClipNorm: float32(t.opts.ClipNorm)}
+	rate := t.rate(fraction)
+	// Early on the average follows closely, so that it does not carry the random weights it started from.
+	alpha := math.Min(t.opts.Average, float64(t.step+1)/float64(t.step+10))
+	sets, losses, err := t.engine.Step(ctx, o, t.sets, adapt.Lesson{
+		X: xs, Target: classes, Weight: weight,
+		Scribble: tensor.Zeros[float32](1, b, 2, h, w), Marked: tensor.Zeros[float32](1, b, 1, h, w),
+		LearningRate: rate * t.correction(), Decay: rate * t.opts.WeightDecay, Alphas: []float64{alpha}, Steps: 1,
+	})
+	if err != nil {
+		return 0, err
+	}
+	t.sets = sets
+	t.step++
+	return float64(losses[0][0]), nil
+}
+
+// checkpoint is the file form of a Trainer's state.
+type checkpoint struct {
+	Step int
+	Sets [][][]float32
+}
+
+// Save writes the state of training, from which Load goes on.
+func (t *Trainer) Save(w io.Writer) error {
+	c := checkpoint{Step: t.step}
+	for _, set := range t.sets {
+		var data [][]float32
+		for _, p := range set {
+			data = append(data, p.Float32s())
+		}
+		c.Sets = append(c.Sets, data)
+	}
+	if err := gob.NewEncoder(w).Encode(c); err != nil {
+		return fmt.Errorf("write checkpoint: %w", err)
+	}
+	return nil
+}
+
+// Load restores a state written by Save for the same network. When it fails the trainer is as it was.
+func (t *Trainer) Load(r io.Reader) error {
+	var c checkpoint
+	if err := gob.NewDecoder(r).Decode(&c); err != nil {
+		return fmt.Errorf("read checkpoint: %w", err)
+	}
+	if len(c.Sets) != len(t.sets) {
+		return fmt.Errorf("checkpoint holds %d weight sets, training needs %d", len(c.Sets), len(t.sets))
+	}
+	source := t.engine.Network().Source()
+	sets := make([]adapt.Weights, len(c.Sets))
+	for k, data := range c.Sets {
+		if len(data) != len(source) {
+			return fmt.Errorf("checkpoint holds %d weights, the network has %d", len(data), len(source))
+		}
+		set := make(adapt.Weights, len(source))
+		for i, p := range source {
+			v, err := tensor.New(p.Shape(), data[i])
+			if err != nil {
+				return fmt.Errorf("checkpoint does not fit the network: %w", err)
+			}
+			set[i] = v
+		}
+		sets[k] = set
+	}
+	if c.Step < 0 {
+		return fmt.Errorf("checkpoint was made after %d steps; 0 or more are wanted", c.Step)
+	}
+	t.step, t.sets = c.Step, sets
+	return nil
+}
