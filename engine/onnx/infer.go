@@ -418,3 +418,6 @@ func folded(d tensor.DType, s Shape, elems []elem) known {
 }
 
 func cloneShape(s Shape) Shape { return slices.Clone(s) }
+
+// joined concatenates shapes; the result is never nil, which would mean an unknown rank.
+func joined(shapes ...Shape) Shape { return append(Shape{}, slices.Concat(shapes...)...) }

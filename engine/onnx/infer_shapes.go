@@ -621,7 +621,7 @@ func gatherRule(c *inferCall) ([]known, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := slices.Concat(Shape{}, x.Shape[:axis], index.Shape, x.Shape[axis+1:])
+	s := joined(x.Shape[:axis], index.Shape, x.Shape[axis+1:])
 	k := known{Fact: Fact{DType: x.DType, Shape: s}}
 	at, ok := c.ints(1)
 	if !ok || x.elems == nil || len(x.Shape) != 1 {
@@ -656,7 +656,7 @@ func gatherNDRule(c *inferCall) ([]known, error) {
 	if batch < 0 || batch >= r || batch+n > len(x.Shape) {
 		return nil, fmt.Errorf("indices of shape %v do not fit data of shape %v", index.Shape, x.Shape)
 	}
-	return as(x.DType, slices.Concat(Shape{}, index.Shape[:r-1], x.Shape[batch+n:])), nil
+	return as(x.DType, joined(index.Shape[:r-1], x.Shape[batch+n:])), nil
 }
 
 func depthToSpaceRule(c *inferCall) ([]known, error) {

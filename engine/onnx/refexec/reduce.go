@@ -8,8 +8,8 @@ import (
 	"scrawl/engine/tensor"
 )
 
-// reduceAxes reads the axes of a Reduce operator: an input since opset 18, an attribute before. nil means that nothing
-// is reduced.
+// reduceAxes reads the axes of a Reduce operator: an input since opset 18, an attribute before. With noop_with_empty_axes and no axes
+// nothing is reduced, but what is done to each element is: ReduceSumSquare then squares, in ONNX Runtime too.
 func (c *call) reduceAxes(rank int) []bool {
 	var axes []int
 	if v := c.Ints("axes"); v != nil {
@@ -17,10 +17,10 @@ func (c *call) reduceAxes(rank int) []bool {
 	} else {
 		axes = c.intsAt(1, nil)
 	}
-	if len(axes) == 0 && c.Int("noop_with_empty_axes", 0) == 1 {
-		return nil
-	}
 	reduced := make([]bool, rank)
+	if len(axes) == 0 && c.Int("noop_with_empty_axes", 0) == 1 {
+		return reduced
+	}
 	for _, a := range axes {
 		reduced[c.axis(int64(a), rank)] = true
 	}
@@ -37,9 +37,6 @@ func reduce(f func(v []float64) float64) kernel {
 	return func(c *call) []*array {
 		x := c.arg(0)
 		reduced := c.reduceAxes(x.rank())
-		if reduced == nil {
-			return []*array{x}
-		}
 		var kept, keptStride, inner, innerStride, shape []int
 		own := strides(x.shape)
 		for a, d := range x.shape {
