@@ -152,6 +152,14 @@ func distance(a, b []float32) float64 {
 	return math.Sqrt(d / n)
 }
 
+func norm(v []float32) float64 {
+	n := 0.0
+	for _, x := range v {
+		n += float64(x) * float64(x)
+	}
+	return math.Sqrt(n)
+}
+
 func flat(w adapt.Weights) []float32 {
 	var v []float32
 	for _, t := range w {

@@ -139,7 +139,9 @@ func oracle(t *testing.T, n *adapt.Network, e *adapt.Engine, cases []oracleCase)
 			want := append([]map[string]packed{c.Student}, c.Averages...)
 			for i, w := range want {
 				expectClose(t, name("set %d", i), flat(sets[i]), flat(weights(n, w)), 1e-5)
-				expectClose(t, name("what set %d has moved", i), moves(sets[i], start), moves(weights(n, w), start), 2e-3)
+				// An average near 1 moves by little more than float32 can hold.
+				moved, rounding := moves(weights(n, w), start), 3e-7*norm(flat(start))
+				expectClose(t, name("what set %d has moved", i), moves(sets[i], start), moved, 2e-3+rounding/norm(moved))
 			}
 		})
 	}
