@@ -42,8 +42,8 @@ func vjpBatchNormalization(t *tape, c call) ([]string, error) {
 // normalized is the cotangent of x in x̂ = (x−μ)/σ, where μ and σ are the mean and deviation of x over some axes:
 // dx = (dx̂ − mean(dx̂) − x̂ ⊙ mean(dx̂ ⊙ x̂)) / σ (Ba et al. 2016; Ioffe and Szegedy 2015, section 3).
 func (t *tape) normalized(dxhat, xhat, rstd string, axes []int64) string {
-	m1 := t.mean(dxhat, true, axes...)
-	m2 := t.mean(t.mul(dxhat, xhat), true, axes...)
+	m1 := t.mean(dxhat, axes...)
+	m2 := t.mean(t.mul(dxhat, xhat), axes...)
 	return t.mul(t.sub(t.sub(dxhat, m1), t.mul(xhat, m2)), rstd)
 }
 
@@ -59,8 +59,8 @@ func vjpInstanceNormalization(t *tape, c call) ([]string, error) {
 	for i := 2; i < r; i++ {
 		axes = append(axes, int64(i))
 	}
-	centred := t.sub(x, t.mean(x, true, axes...))
-	variance := t.mean(t.mul(centred, centred), true, axes...)
+	centred := t.sub(x, t.mean(x, axes...))
+	variance := t.mean(t.mul(centred, centred), axes...)
 	rstd := t.op("Reciprocal", t.op("Sqrt", t.add(variance, t.f(float64(c.Float("epsilon", 1e-5))))))
 	plain := t.allEqual(gamma, 1)
 	xhat := c.y()
@@ -133,12 +133,12 @@ func vjpLayerNormalization(t *tape, c call) ([]string, error) {
 // layerStatistics names the node's optional outputs, the mean and the inverse deviation, adding them when they were omitted.
 func (t *tape) layerStatistics(c call) (rstd, mean string) {
 	for len(c.Outputs) < 3 {
-		c.Node.Outputs = append(c.Node.Outputs, "")
+		c.Outputs = append(c.Outputs, "")
 	}
 	for i := 1; i < 3; i++ {
-		if c.Node.Outputs[i] == "" {
-			c.Node.Outputs[i] = t.b.Fresh("LayerNormalization")
+		if c.Outputs[i] == "" {
+			c.Outputs[i] = t.b.Fresh("LayerNormalization")
 		}
 	}
-	return c.Node.Outputs[2], c.Node.Outputs[1]
+	return c.Outputs[2], c.Outputs[1]
 }

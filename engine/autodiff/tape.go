@@ -207,9 +207,9 @@ func (t *tape) sum(v string, keep bool, axes ...int64) string {
 	return t.reduce("ReduceSum", v, keep, axes...)
 }
 
-// mean averages over the given axes.
-func (t *tape) mean(v string, keep bool, axes ...int64) string {
-	return t.reduce("ReduceMean", v, keep, axes...)
+// mean averages over the given axes, which it keeps with size 1.
+func (t *tape) mean(v string, axes ...int64) string {
+	return t.reduce("ReduceMean", v, true, axes...)
 }
 
 func (t *tape) reduce(op, v string, keep bool, axes ...int64) string {

@@ -590,6 +590,9 @@ def reduce_cases():
                 x = away(distinct(2, 3, 2, 3), 0) + np.float32(0.01)
                 case(f"{op.lower()} axes {axes} keepdims {keep}", op, node(op, ins, keepdims=keep), lambda x: fn(x, a, bool(keep)), inits=inits, x=x)
     case("reducesum of nothing", "ReduceSum", node("ReduceSum", "x", noop_with_empty_axes=1), lambda x: x * 1, x=r(2, 3, 4))
+    # Without axes what is done to each element is done all the same, in ONNX Runtime and in newer texts of the operators.
+    for op, fn in (("ReduceL1", torch.abs), ("ReduceL2", torch.abs), ("ReduceSumSquare", lambda x: x * x), ("ReduceLogSumExp", lambda x: x * 1)):
+        case(f"{op.lower()} of nothing", op, node(op, "x", noop_with_empty_axes=1), fn, x=away(r(2, 3, 4), 0))
     case("reducel2 of a zero row", "ReduceL2", node("ReduceL2", "x a", keepdims=0), lambda x: torch.linalg.vector_norm(x, 2, -1), inits={"a": i(-1)},
          x=np.concatenate([r(1, 4), np.zeros((1, 4), np.float32)]))
     case("reducemean opset 13", "ReduceMean", node("ReduceMean", "x", axes=[2, 3], keepdims=1), lambda x: x.mean((2, 3), True), opset=13, x=r(2, 3, 4, 2))
