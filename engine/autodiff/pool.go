@@ -70,7 +70,7 @@ func vjpMaxPool(t *tape, c call) ([]string, error) {
 // maxIndices names the node's optional second output, adding it when it was omitted.
 func (t *tape) maxIndices(c call) string {
 	if len(c.Outputs) < 2 {
-		c.Outputs = append(c.Node.Outputs, t.b.Fresh("Indices"))
+		c.Outputs = append(c.Outputs, t.b.Fresh("Indices"))
 	}
 	return c.Outputs[1]
 }
