@@ -65,26 +65,19 @@ func (c *inferCall) windows(d int, kernel []int64) ([]axisWindow, error) {
 }
 
 // slide is the size of the output along one axis of a window that slides over n elements.
-func (c *inferCall) slide(n poly, w axisWindow, ceil bool) (poly, bool) {
+func (c *inferCall) slide(n poly, w axisWindow, ceil bool) poly {
 	switch c.Str("auto_pad", "NOTSET") {
 	case "SAME_UPPER", "SAME_LOWER":
-		return c.ceilDiv(n, w.stride), true
+		return c.ceilDiv(n, w.stride)
 	case "VALID":
 		w.before, w.after = 0, 0
 	}
 	span := n.addInt(w.before + w.after - w.extent())
 	if !ceil {
-		return c.floorDiv(span, w.stride).addInt(1), true
+		return c.floorDiv(span, w.stride).addInt(1)
 	}
-	out := c.ceilDiv(span, w.stride).addInt(1)
-	if size, ok := n.constant(); ok {
-		o, _ := out.constant()
-		if (o-1)*w.stride >= size+w.before { // the last window must begin inside
-			o--
-		}
-		return number(o), true
-	}
-	return out, w.after+w.stride-1 < w.extent()
+	// The last window must begin inside the input or the padding before it.
+	return c.extremum("min", c.ceilDiv(span, w.stride).addInt(1), c.ceilDiv(n.addInt(w.before), w.stride))
 }
 
 // spatialKernel is the kernel's size by the weight's shape, nil when unknown.
@@ -144,11 +137,7 @@ func convRule(c *inferCall) ([]known, error) {
 // slideAll fills in the spatial axes of s.
 func (c *inferCall) slideAll(x known, s Shape, win []axisWindow) ([]known, error) {
 	for i, w := range win {
-		if out, ok := c.slide(c.of(x.Shape[i+2]), w, c.Int("ceil_mode", 0) == 1); ok {
-			s[i+2] = c.dim(out)
-		} else {
-			s[i+2] = c.fresh(0, i+2)
-		}
+		s[i+2] = c.dim(c.slide(c.of(x.Shape[i+2]), w, c.Int("ceil_mode", 0) == 1))
 		if d := s[i+2]; d.Known() && d.Size < 1 {
 			return nil, fmt.Errorf("the kernel's extent %d exceeds the padded input of shape %v", w.extent(), x.Shape)
 		}

@@ -688,6 +688,9 @@ func rangeRule(c *inferCall) ([]known, error) {
 			e[i] = k.elems[0]
 		}
 	}
+	if n, ok := constantRange(e); ok {
+		return as(d, Fixed(n)), nil
+	}
 	start, okS := e[0].integer()
 	limit, okL := e[1].integer()
 	delta, okD := e[2].integer()
@@ -711,6 +714,16 @@ func rangeRule(c *inferCall) ([]known, error) {
 		}
 	}
 	return as(d, Shape{c.dim(n)}), nil
+}
+
+// constantRange is the number of elements of a Range over constants that are not all integers.
+func constantRange(e [3]elem) (int64, bool) {
+	start, okS := e[0].constant()
+	limit, okL := e[1].constant()
+	delta, okD := e[2].constant()
+	n := math.Ceil((limit - start) / delta)
+	whole := start == math.Trunc(start) && limit == math.Trunc(limit) && delta == math.Trunc(delta)
+	return int64(max(n, 0)), okS && okL && okD && delta != 0 && !whole && n < math.MaxInt32
 }
 
 func oneHotRule(c *inferCall) ([]known, error) {

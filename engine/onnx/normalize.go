@@ -191,6 +191,14 @@ func (z *normalizer) replace(out, value string) {
 	z.alias[out] = value
 }
 
+// derived names a node made beside n; nodes without names, which need not differ, beget such.
+func (n *Node) derived(suffix string) string {
+	if n.Name == "" {
+		return ""
+	}
+	return n.Name + suffix
+}
+
 // setInput sets the i-th input, with omitted ones before it.
 func (n *Node) setInput(i int, name string) {
 	for len(n.Inputs) <= i {
@@ -263,8 +271,8 @@ func normDropout(z *normalizer, n *Node) error {
 	}
 	if len(n.Outputs) > 1 && n.Outputs[1] != "" {
 		shape := z.b.Op("Shape", n.Inputs[:1])
-		yes := z.b.Const(tensor.Scalar(true))
-		z.emit(&Node{Name: n.Name + "_mask", Op: "Expand", Inputs: []string{yes, shape}, Outputs: n.Outputs[1:2], Attrs: map[string]Attr{}})
+		kept := z.b.Const(tensor.Scalar(z.opset >= 12)) // what ONNX Runtime answers outside training: the mask was empty before
+		z.emit(&Node{Name: n.derived("_mask"), Op: "Expand", Inputs: []string{kept, shape}, Outputs: n.Outputs[1:2], Attrs: map[string]Attr{}})
 	}
 	z.replace(n.Outputs[0], n.Inputs[0])
 	return nil
@@ -419,7 +427,7 @@ func normSoftmax(z *normalizer, n *Node) error {
 	y := n.Outputs[0]
 	n.Inputs, n.Outputs = []string{rows}, []string{z.b.Fresh("softmax")}
 	z.emit(n)
-	z.emit(&Node{Name: n.Name + "_shape", Op: "Reshape", Inputs: []string{n.Outputs[0], shape}, Outputs: []string{y}, Attrs: map[string]Attr{}})
+	z.emit(&Node{Name: n.derived("_shape"), Op: "Reshape", Inputs: []string{n.Outputs[0], shape}, Outputs: []string{y}, Attrs: map[string]Attr{}})
 	return nil
 }
 

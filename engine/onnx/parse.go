@@ -287,7 +287,7 @@ func (p *parser) node(pb *onnxpb.NodeProto, depth int, s scope) (*Node, error) {
 		return nil, errors.New("has no operator type")
 	}
 	n := &Node{Name: pb.GetName(), Op: pb.GetOpType(), Domain: canonicalDomain(pb.GetDomain()), Attrs: make(map[string]Attr, len(pb.GetAttribute()))}
-	if s.prefix != "" {
+	if s.prefix != "" && n.Name != "" {
 		n.Name = s.prefix + n.Name
 	}
 	for _, in := range pb.GetInput() {

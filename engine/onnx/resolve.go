@@ -182,7 +182,9 @@ func resolveTransposed(n *Node, facts map[string]known) error {
 			extra[i] -= total
 			total = 0
 		}
-		before[i], after[i] = halves(total, mode)
+		if before[i], after[i] = halves(total, "SAME_LOWER"); mode == "SAME_UPPER" { // LOWER's split is ConvTranspose's own
+			before[i], after[i] = halves(total, mode)
+		}
 	}
 	setPads(n, before, after)
 	delete(n.Attrs, "output_shape")
@@ -220,7 +222,13 @@ func prune(g *Graph) {
 		}
 	}
 	g.Nodes = kept
-	g.Initializers = slices.DeleteFunc(g.Initializers, func(in Initializer) bool { return !needed[in.Name] })
+	var initializers []Initializer
+	for _, in := range g.Initializers {
+		if needed[in.Name] {
+			initializers = append(initializers, in)
+		}
+	}
+	g.Initializers = initializers
 }
 
 // captured adds the names that a body uses; those of its own values do no harm, names being unique.

@@ -206,9 +206,9 @@ func (c *call) transposedSize(g *spatial, rank int) {
 			g.out[a] = int(want[len(want)-rank+k])
 		}
 		total := max(0, full-g.out[a])
-		g.before[a] = total / 2
-		if auto == "SAME_LOWER" {
-			g.before[a] = total - total/2
+		g.before[a] = total - total/2
+		if auto == "SAME_UPPER" {
+			g.before[a] = total / 2
 		}
 		g.after[a] = total - g.before[a]
 	}
