@@ -13,7 +13,6 @@ const smallest = 4
 
 // carry brings the object from the anchors to the slices between and beyond them.
 func (r *run) carry(ctx context.Context) error {
-	r.state.Carried = map[SliceKey]Probability{}
 	axis := r.carryAxis()
 	var anchors []int
 	for key := range r.state.Anchors {
@@ -22,6 +21,12 @@ func (r *run) carry(ctx context.Context) error {
 		}
 	}
 	slices.Sort(anchors)
+	// Nothing new: what was carried stays, also when the user has taught the network on other images since.
+	settled := !r.fresh && len(r.state.Carried) > 0
+	if len(r.state.Anchors) > 0 && (settled || r.req.SliceOnly) {
+		return nil
+	}
+	r.state.Carried = map[SliceKey]Probability{}
 	if r.req.SliceOnly || len(anchors) == 0 {
 		return nil
 	}
@@ -67,6 +72,10 @@ func (r *run) carrier() adapt.Weights {
 		r.report.Expert = i
 		return w
 	case r.req.Profile == ProfileThesis && r.learned.Sets != nil:
+		if r.Thesis.StudentAnswers {
+			r.report.Expert = 2
+			return r.learned.Sets.Student
+		}
 		r.report.Expert = 1
 		return r.learned.Sets.Averages[0]
 	}

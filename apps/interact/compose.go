@@ -1,25 +1,35 @@
 package interact
 
 import (
+	"slices"
+
 	"scrawl/adapters/morph"
 	"scrawl/adapters/volume"
 )
 
-// compose puts the answers of all slices together, as one segment: carried slices first, then anchors in other planes, then the
-// strokes themselves, which always keep their label. Voxels of protected segments and outside the box are left out.
+// compose puts the answers of all slices together, as one segment. Where slices cross, what comes later wins: carried slices,
+// anchors along the axis of carrying, anchors in other planes, slices drawn by hand, and the strokes, which always keep their
+// label. Voxels of protected segments and outside the box are left out.
 func (r *run) compose() {
 	out := make([]bool, len(r.img.Volume.Voxels))
-	axis := r.carryAxis()
 	for _, key := range sorted(r.state.Carried) {
 		w, h := r.size(key.Axis)
 		r.set(out, key, r.state.Carried[key].mask(w, h))
 	}
-	for _, main := range []bool{true, false} {
-		for _, key := range sorted(r.state.Anchors) {
-			if (key.Axis == axis) == main {
-				r.set(out, key, r.anchorMask(r.state.Anchors[key], key))
-			}
+	axis := r.carryAxis()
+	rank := func(key SliceKey) int {
+		switch {
+		case r.state.Anchors[key].Edited != nil:
+			return 2
+		case key.Axis != axis:
+			return 1
 		}
+		return 0
+	}
+	keys := sorted(r.state.Anchors)
+	slices.SortStableFunc(keys, func(a, b SliceKey) int { return rank(a) - rank(b) })
+	for _, key := range keys {
+		r.set(out, key, r.anchorMask(r.state.Anchors[key], key))
 	}
 	r.req.Strokes.Voxels(func(at int, positive bool) { out[at] = positive })
 	r.limit(out)

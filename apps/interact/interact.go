@@ -2,6 +2,7 @@ package interact
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,6 +23,7 @@ type run struct {
 	learned Learned
 	state   State
 	report  Report
+	fresh   bool // strokes or masks are not those of the last answer
 }
 
 // Interact answers one interaction: the whole current set of strokes on an image whose state is st, by a user who has
@@ -29,11 +31,12 @@ type run struct {
 // they were; when an error is returned nothing has changed. The same arguments give the same answer, bit for bit, on
 // the same execution provider.
 func (m *Model) Interact(ctx context.Context, img Image, req Request, learned Learned, st State) (Result, Learned, State, error) {
-	voxels := len(img.Volume.Voxels)
-	for name, bits := range map[string][]bool{"previous segment": req.Previous, "protected segments": req.Protected, "last answer": st.Answer} {
-		if bits != nil && len(bits) != voxels {
-			return Result{}, Learned{}, State{}, fmt.Errorf("%s has %d voxels, the image %d", name, len(bits), voxels)
-		}
+	if err := checkSizes(img, req, st); err != nil {
+		return Result{}, Learned{}, State{}, err
+	}
+	if req.Profile == ProfileHindsight && !m.Input.Conditioned() {
+		// A network that does not see strokes can only follow them by learning.
+		req.Profile = ProfileThesis
 	}
 	r := &run{Model: m, img: img, req: req, learned: learned, state: st.clone(), report: Report{Seconds: map[string]float64{}}}
 	if err := r.steps(ctx); err != nil {
@@ -42,8 +45,25 @@ func (m *Model) Interact(ctx context.Context, img Image, req Request, learned Le
 	return Result{Mask: r.state.Answer, Report: r.report}, r.learned, r.state, nil
 }
 
+// checkSizes reports strokes and masks that belong to another image.
+func checkSizes(img Image, req Request, st State) error {
+	for _, m := range []struct {
+		name string
+		bits []bool
+	}{{"previous segment", req.Previous}, {"protected segments", req.Protected}, {"last answer", st.Answer}} {
+		if m.bits != nil && len(m.bits) != len(img.Volume.Voxels) {
+			return fmt.Errorf("%s has %d voxels, the image %d", m.name, len(m.bits), len(img.Volume.Voxels))
+		}
+	}
+	if !req.Strokes.Empty() && req.Strokes.Size != img.Volume.Size {
+		return fmt.Errorf("strokes were drawn on %v voxels, the image has %v", req.Strokes.Size, img.Volume.Size)
+	}
+	return nil
+}
+
 func (st State) clone() State {
-	return State{Strokes: st.Strokes, Anchors: cloneMap(st.Anchors), Carried: cloneMap(st.Carried), Answer: st.Answer}
+	st.Anchors, st.Carried = cloneMap(st.Anchors), cloneMap(st.Carried)
+	return st
 }
 
 func cloneMap[K comparable, V any](m map[K]V) map[K]V {
@@ -55,16 +75,19 @@ func cloneMap[K comparable, V any](m map[K]V) map[K]V {
 }
 
 func (r *run) steps(ctx context.Context) error {
-	if r.state.Strokes.Empty() {
-		r.state.Strokes.Size = r.img.Volume.Size
+	for _, s := range []*scribble.Set{&r.state.Strokes, &r.req.Strokes} {
+		if s.Empty() {
+			s.Size = r.img.Volume.Size
+		}
 	}
 	added, removed := r.req.Strokes.Added(r.state.Strokes), r.req.Strokes.Removed(r.state.Strokes)
 	changed := changedSlices(added, removed)
+	r.fresh = len(changed) > 0 || r.req.SliceOnly != r.state.SliceOnly || !sameBox(r.req.Box, r.state.Box)
 	for _, stage := range []struct {
 		name string
 		do   func(context.Context) error
 	}{
-		{"edits", func(context.Context) error { return r.takeEdits() }},
+		{"edits", func(context.Context) error { r.takeEdits(); return nil }},
 		{"learn", func(ctx context.Context) error {
 			r.markAccepted(changed, !added.Empty())
 			if r.req.LearnLater {
@@ -82,9 +105,11 @@ func (r *run) steps(ctx context.Context) error {
 		}
 		r.report.Seconds[stage.name] = time.Since(start).Seconds()
 	}
-	r.state.Strokes = r.req.Strokes
+	r.state.Strokes, r.state.Box, r.state.SliceOnly = r.req.Strokes, r.req.Box, r.req.SliceOnly
 	return nil
 }
+
+func sameBox(a, b *[2][3]int) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // changedSlices are the slices on which strokes came or went, in a fixed order.
 func changedSlices(added, removed scribble.Set) []SliceKey {
@@ -106,40 +131,13 @@ func sorted[V any](m map[SliceKey]V) []SliceKey {
 	})
 }
 
-// takeEdits finds where the user has changed our last answer by hand: those slices become anchors whose mask stands.
-func (r *run) takeEdits() error {
-	if r.req.Previous == nil {
-		return nil
-	}
-	axis := r.carryAxis()
-	for n := range r.img.Volume.Size[axis] {
-		now := r.bits(r.req.Previous, axis, n)
-		was := morph.New(now.W, now.H)
-		if r.state.Answer != nil {
-			was = r.bits(r.state.Answer, axis, n)
-		}
-		if slices.Equal(now.Bits, was.Bits) {
-			continue
-		}
-		key := SliceKey{Axis: axis, Slice: n}
-		a := r.state.Anchors[key]
-		a.Edited, a.Answer, a.Accepted, a.Learned = &now, maskProbability(now), true, false
-		if a.Stages == nil {
-			a.Stages = []Stage{r.firstStage(key)}
-		}
-		r.state.Anchors[key] = a
-		delete(r.state.Carried, key)
-	}
-	return nil
-}
-
 // answerSlices answers the slices whose strokes changed.
 func (r *run) answerSlices(ctx context.Context, changed []SliceKey) error {
 	for _, key := range changed {
 		positive, negative := r.req.Strokes.Masks(key)
 		if positive.Count()+negative.Count() == 0 {
 			// All strokes of the slice were erased: it is untouched again, unless it was drawn by hand.
-			if a := r.state.Anchors[key]; a.Edited == nil {
+			if a := r.state.Anchors[key]; a.Edited == nil && a.Corrected == nil {
 				delete(r.state.Anchors, key)
 			}
 			continue
@@ -173,23 +171,51 @@ func (r *run) answerSlice(ctx context.Context, key SliceKey, positive, negative 
 		return err
 	}
 	a.Stages = append(slices.Clone(a.Stages), Stage{Positive: positive, Negative: negative, Prior: a.Answer})
-	a.Answer, a.Accepted, a.Learned, a.Edited = answer, false, false, nil
+	a.Corrected = a.Corrected.without(positive, negative)
+	a.Answer, a.Accepted, a.Learned, a.Edited = a.Corrected.applied(answer), false, false, nil
 	r.state.Anchors[key] = a
 	delete(r.state.Carried, key)
 	return nil
 }
 
-// firstStage is the slice as it was before any stroke: the prior is the answer of the neighbour it was carried from.
+// firstStage is the slice as it was before any stroke: the prior is the answer of the neighbour it was carried from, which lies
+// towards the nearest anchor.
 func (r *run) firstStage(key SliceKey) Stage {
 	w, h := r.size(key.Axis)
 	s := Stage{Positive: morph.New(w, h), Negative: morph.New(w, h)}
-	for _, n := range []int{key.Slice - 1, key.Slice + 1} {
-		if p := r.known(SliceKey{Axis: key.Axis, Slice: n}); p != nil {
+	below, above := r.nearestAnchors(key)
+	sides := []int{-1, +1}
+	if above < below {
+		sides = []int{+1, -1}
+	}
+	for _, step := range sides {
+		if step < 0 && below == far || step > 0 && above == far {
+			continue
+		}
+		if p := r.known(SliceKey{Axis: key.Axis, Slice: key.Slice + step}); p != nil {
 			s.Prior = p
 			break
 		}
 	}
 	return s
+}
+
+// far is the distance of an anchor that there is none of.
+const far = 1 << 30
+
+// nearestAnchors is the distance in slices to the next anchors of the same plane below and above a slice.
+func (r *run) nearestAnchors(key SliceKey) (below, above int) {
+	below, above = far, far
+	for k := range r.state.Anchors {
+		switch d := k.Slice - key.Slice; {
+		case k.Axis != key.Axis || d == 0:
+		case d < 0:
+			below = min(below, -d)
+		default:
+			above = min(above, d)
+		}
+	}
+	return below, above
 }
 
 // known is what is known of a slice: its answer as an anchor, or the one carried to it.
@@ -211,13 +237,20 @@ func (r *run) thesis(ctx context.Context, v view, p prompt) (Probability, error)
 	if err != nil {
 		return nil, err
 	}
-	marked, label := r.req.Strokes.LossMaps(v.key, r.Thickness)
-	s := adapt.Slice{
-		X: r.inputs(v, win, p), Valid: plane(win.Inside(v.w, v.h)),
-		Marked: plane(win.ForwardMask(threshold(marked, v.w, v.h))),
-	}
-	s.Scribble = oneHot(win.ForwardMask(threshold(label, v.w, v.h)), r.Engine.Network().Classes)
+	object, other := r.lossMasks(v, win)
+	marked := object.Or(other)
+	// A pixel across the slice's edge counts where it was drawn on.
+	s := adapt.Slice{X: r.inputs(v, win, p), Valid: plane(win.Inside(v.w, v.h).Or(marked)),
+		Marked: plane(marked), Scribble: oneHot(object, r.Engine.Network().Classes)}
 	out, next, report, err := r.Engine.Interact(ctx, r.Thesis, *sets, s, r.learned.Interactions)
+	if errors.Is(err, adapt.ErrDiverged) {
+		// The user still gets an answer: that of the weights as they were.
+		r.report.Diverged++
+		if out, err = r.Engine.Predict(ctx, sets.Averages[0], s.X); err != nil {
+			return nil, err
+		}
+		return quantized(win.Backward(foreground(out), v.w, v.h)), nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -227,13 +260,23 @@ func (r *run) thesis(ctx context.Context, v view, p prompt) (Probability, error)
 	return quantized(win.Backward(foreground(out), v.w, v.h)), nil
 }
 
+// lossMasks are the widened strokes of a slice on a window's grid: where they say object, and where they say something else. However
+// coarse the grid, no stroke vanishes; pixels of it that both kinds reach say nothing.
+func (r *run) lossMasks(v view, win transform.Window) (object, other morph.Mask) {
+	marked, label := r.req.Strokes.LossMaps(v.key, r.Thickness)
+	positive := morph.Threshold(label, v.w, v.h, 0.5)
+	negative := morph.Threshold(marked, v.w, v.h, 0.5).AndNot(positive)
+	object, other = win.ForwardStroke(positive), win.ForwardStroke(negative)
+	return object.AndNot(other), other.AndNot(object)
+}
+
 // thesisWindow looks at the whole slice with a network that sees only the image: it knows the object from its surroundings.
 func (r *run) thesisWindow(v view, p prompt) (transform.Window, error) {
 	if !r.Input.Conditioned() {
 		return r.window(v, morph.Rect{}, false)
 	}
 	box, known := p.box(v.w, v.h)
-	return r.window(v, box, known && p.prior != nil)
+	return r.window(v, box, known && p.prior.any())
 }
 
 // size is the number of columns and rows of the slices along an axis.

@@ -2,6 +2,7 @@ package interact
 
 import (
 	"context"
+	"errors"
 
 	"scrawl/adapters/morph"
 	"scrawl/engine/adapt"
@@ -33,12 +34,18 @@ func (r *run) learnAccepted(ctx context.Context) error {
 		if !a.Accepted || a.Learned || len(a.Stages) == 0 {
 			continue
 		}
-		if err := r.learnFrom(ctx, key, a); err != nil {
+		switch err := r.learnFrom(ctx, key, a); {
+		case errors.Is(err, adapt.ErrDiverged):
+			// The answer does not depend on this lesson, and the next request must not fail on it again.
+			r.report.Diverged++
+		case err != nil:
 			return err
+		default:
+			r.report.Learned = append(r.report.Learned, key)
+			r.fresh = true
 		}
 		a.Learned = true
 		r.state.Anchors[key] = a
-		r.report.Learned = append(r.report.Learned, key)
 	}
 	return nil
 }
@@ -79,7 +86,7 @@ func (r *run) episode(key SliceKey, a Anchor) (adapt.Episode, error) {
 	for _, s := range a.Stages {
 		p := prompt{positive: s.Positive, negative: s.Negative, prior: s.Prior}
 		seen := p
-		if s.Prior == nil {
+		if !s.Prior.any() {
 			seen.prior = maskProbability(target)
 		}
 		box, known := seen.box(v.w, v.h)
@@ -150,5 +157,3 @@ func oneHot(m morph.Mask, classes int) *tensor.Tensor {
 	}
 	return t
 }
-
-func threshold(v []float32, w, h int) morph.Mask { return morph.Threshold(v, w, h, 0.5) }

@@ -21,6 +21,7 @@ package interact
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"scrawl/adapters/morph"
 	"scrawl/adapters/scribble"
@@ -135,7 +136,10 @@ func (m *Model) Prepare(v *volume.Volume) Image {
 		return Image{Volume: v, Low: r[0], High: r[1]}
 	}
 	p := v.Percentiles(m.Input.Percentiles[0], m.Input.Percentiles[1])
-	if p[1] <= p[0] {
+	switch {
+	case math.IsNaN(p[0]): // not one voxel is a number
+		p = []float64{0, 1}
+	case p[1] <= p[0]:
 		p[1] = p[0] + 1
 	}
 	return Image{Volume: v, Low: p[0], High: p[1]}
@@ -165,11 +169,16 @@ type Stage struct {
 type Anchor struct {
 	Stages []Stage
 	Answer Probability
-	// Edited is the mask the user drew by hand over our answer, if any: it stands as it is.
+	// Edited is the mask the user drew by hand over our answer, if any: it stands as it is until strokes are drawn on the slice.
 	Edited *morph.Mask
+	// Corrected is what the user has changed in our answers by hand: it survives later answers. Nil when there is nothing.
+	Corrected *Corrections
 	// Accepted tells that the user has moved on from the slice or drawn it by hand; Learned that it has been learned from.
 	Accepted, Learned bool
 }
+
+// Corrections are the pixels of a slice that the user added to the object by hand, and those taken from it.
+type Corrections struct{ Added, Removed morph.Mask }
 
 // State is what is known of one image. The zero value is an image that nobody has worked on.
 type State struct {
@@ -179,6 +188,9 @@ type State struct {
 	Carried map[SliceKey]Probability
 	// Answer is the last answer, one bit a voxel, i fastest; nil before the first.
 	Answer []bool
+	// Box and SliceOnly are those of the last request: they limited what was carried.
+	Box       *[2][3]int
+	SliceOnly bool
 }
 
 // Request is one interaction.
@@ -197,7 +209,7 @@ type Request struct {
 // Options are the user's choices.
 type Options struct {
 	Profile Profile
-	// SliceOnly answers the slices with strokes alone and does not carry the object to others.
+	// SliceOnly answers the slices with strokes alone; what was carried to others before stays as it is.
 	SliceOnly bool
 	// LearnLater leaves accepted slices for [Model.Learn], so that the answer need not wait for learning. Otherwise they are learned
 	// before the answer.
@@ -206,7 +218,7 @@ type Options struct {
 
 // Result is the answer to an interaction.
 type Result struct {
-	// Mask is the segment, one bit a voxel, i fastest.
+	// Mask is the segment, one bit a voxel, i fastest. It is shared with the new State and must not be changed.
 	Mask   []bool
 	Report Report
 }
@@ -216,6 +228,7 @@ type Report struct {
 	Answered []SliceKey // slices whose strokes changed
 	Carried  int        // slices answered from a neighbour
 	Learned  []SliceKey // slices learned from
+	Diverged int        // times that learning was given up, because the weights would have left the finite numbers
 	Expert   int        // weight set that made the first masks: 0 source, then averages, student
 	Thesis   []adapt.Report
 	Lessons  []adapt.LessonReport

@@ -3,6 +3,8 @@ package interact
 import (
 	"context"
 	"fmt"
+	"math"
+	"slices"
 
 	"scrawl/adapters/morph"
 	"scrawl/adapters/transform"
@@ -68,7 +70,7 @@ func (m *Model) window(v view, box morph.Rect, known bool) (transform.Window, er
 		}
 	}
 	rw, rh := max(int(side/v.spacing[0]+0.5), 1), max(int(side/v.spacing[1]+0.5), 1)
-	x0, y0 := int(cx-float64(rw)/2+0.5), int(cy-float64(rh)/2+0.5)
+	x0, y0 := int(math.Floor(cx-float64(rw)/2+0.5)), int(math.Floor(cy-float64(rh)/2+0.5))
 	return transform.NewWindow(morph.Rect{X0: x0, Y0: y0, X1: x0 + rw, Y1: y0 + rh}, m.Input.Grid, m.Input.Grid)
 }
 
@@ -139,14 +141,21 @@ func maskProbability(m morph.Mask) Probability {
 	return p
 }
 
-// answer runs the network on a slice. When the object turns out much smaller than the region looked at, it looks again,
-// closer.
+// any reports whether a pixel lies above one half.
+func (p Probability) any() bool {
+	return slices.ContainsFunc(p, func(v uint8) bool { return v > half })
+}
+
+// answer runs the network on a slice. When the object turns out much smaller than the region looked at, it looks again, closer. A
+// network that sees only the image knows the object from its surroundings, and always looks at everything.
 func (m *Model) answer(ctx context.Context, w adapt.Weights, v view, p prompt) (Probability, error) {
-	box, known := p.box(v.w, v.h)
-	if known && p.prior == nil {
-		// Strokes alone say where the object is, not how large: look at everything first.
-		known = false
+	if !m.Input.Conditioned() {
+		prob, _, err := m.look(ctx, w, v, p, morph.Rect{}, false)
+		return prob, err
 	}
+	box, known := p.box(v.w, v.h)
+	// Strokes alone say where the object is, not how large: look at everything first.
+	known = known && p.prior.any()
 	prob, win, err := m.look(ctx, w, v, p, box, known)
 	if err != nil {
 		return nil, err
