@@ -1,0 +1,248 @@
+// Package evaluate measures how well a model segments for a simulated annotator, by one protocol, so that any two of its
+// figures can be compared.
+//
+// # The protocol
+//
+// A case is one target (an organ, say) in one image. The annotator of [scrawl/apps/simulate] sees the truth and the current answer
+// and draws, in each interaction, at most one positive and one negative stroke where the answer is most wrong. The model gets all
+// strokes drawn so far, every time, as clients of a labelling server send them.
+//
+//   - [BySlice]: slices that hold enough of the target are annotated one after the other. What counts first is the mask a slice has
+//     before any stroke, carried from the previous slice's answer: 0 interactions. Then come up to Interactions interactions, fewer
+//     when nothing is left to draw; figures then stay what they were. Moving on to the next slice accepts the one before.
+//   - [ByVolume]: every interaction corrects the slice with the most wrong pixels, and the answer for the whole volume counts.
+//
+// # Figures
+//
+// A [Course] is one run through a case with one profile and one seed; nothing learned is kept from one course to another. Courses
+// of different profiles with the same seed meet the same annotator, so their differences are paired. Means are over cases, each
+// the mean of its courses, and each of those the mean of its slices; intervals are bootstrapped over cases, since slices of
+// one case are not independent.
+package evaluate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"scrawl/adapters/volume"
+	"scrawl/apps/interact"
+	"scrawl/apps/simulate"
+	"scrawl/engine/adapt"
+)
+
+// Mode is the order in which slices are corrected.
+type Mode string
+
+// The two modes.
+const (
+	BySlice  Mode = "slice"
+	ByVolume Mode = "volume"
+)
+
+// Goals are the Dice coefficients whose number of interactions is counted.
+var Goals = [3]float64{0.80, 0.90, 0.95}
+
+// SurfaceTolerance is the distance in mm within which surfaces count as equal in the surface Dice.
+const SurfaceTolerance = 2.0
+
+// Case is one target in one image.
+type Case struct {
+	Image  string
+	Target string
+	Volume *volume.Volume
+	// Truth has one bit a voxel of the volume, i fastest.
+	Truth []bool
+}
+
+// NewCase makes a case of the voxels that carry a label. Image and label map must lie on one grid and hold the label.
+func NewCase(image, target string, v *volume.Volume, m *volume.LabelMap, label uint16) (Case, error) {
+	if err := v.SameGrid(m.Geometry); err != nil {
+		return Case{}, fmt.Errorf("case %s %s: image and label map must lie on the same grid: %w", image, target, err)
+	}
+	c := Case{Image: image, Target: target, Volume: v, Truth: make([]bool, len(m.Labels))}
+	for i, l := range m.Labels {
+		c.Truth[i] = l == label
+	}
+	if label == 0 || !slices.Contains(c.Truth, true) {
+		return Case{}, fmt.Errorf("case %s %s: %w: label %d is background or on no voxel", image, target, ErrNoTarget, label)
+	}
+	return c, nil
+}
+
+// ErrNoTarget says that an image does not hold a target.
+var ErrNoTarget = errors.New("the target is not in the label map")
+
+// Protocol are the choices of a measurement.
+type Protocol struct {
+	Mode         Mode
+	Interactions int // the most on a slice, or on a volume
+	// Every takes each n-th of the slices that hold at least MinPixels pixels of the target, the first included.
+	Every     int
+	MinPixels int
+	Profiles  []interact.Profile
+	Seeds     []uint64
+	Annotator simulate.Options
+	// LearnOnLeaving tells the model that a slice is finished when the annotator leaves it. Otherwise the model notices, as a
+	// server does, when the next slice gets its first stroke, which is too late for that slice's first mask.
+	LearnOnLeaving bool
+	// Pictures is the number of slices of each case that are kept as pictures, with the first seed.
+	Pictures int
+}
+
+// Validate reports the first choice that makes no sense.
+func (p Protocol) Validate() error {
+	switch {
+	case p.Mode != BySlice && p.Mode != ByVolume:
+		return fmt.Errorf("mode %q: %s or %s is wanted", p.Mode, BySlice, ByVolume)
+	case p.Interactions < 1 || p.Interactions > 1000:
+		return fmt.Errorf("%d interactions: 1 to 1000 are wanted", p.Interactions)
+	case p.Every < 1:
+		return fmt.Errorf("every %d: 1 or more is wanted", p.Every)
+	case p.MinPixels < 1:
+		return fmt.Errorf("at least %d pixels: 1 or more is wanted", p.MinPixels)
+	case len(p.Profiles) == 0 || len(p.Seeds) == 0:
+		return errors.New("at least one profile and one seed are wanted")
+	case p.Pictures < 0:
+		return fmt.Errorf("%d pictures: 0 or more are wanted", p.Pictures)
+	}
+	for _, profile := range p.Profiles {
+		switch profile {
+		case interact.ProfileFrozen, interact.ProfileHindsight, interact.ProfileThesis:
+		default:
+			return fmt.Errorf("profile %q: frozen, hindsight or thesis is wanted", profile)
+		}
+	}
+	return nil
+}
+
+// Segmenter is what is measured: an [interact.Model], or a stand-in.
+type Segmenter interface {
+	Prepare(v *volume.Volume) interact.Image
+	Interact(ctx context.Context, img interact.Image, req interact.Request, learned interact.Learned, st interact.State) (interact.Result, interact.Learned, interact.State, error)
+	Finish(ctx context.Context, img interact.Image, o interact.Options, learned interact.Learned, st interact.State) (interact.Learned, interact.State, interact.Report, error)
+}
+
+// Evaluation is a measurement that is ready to run.
+type Evaluation struct {
+	Protocol
+	Model Segmenter
+	// Source are the weights that distances are measured from; nil when they do not matter.
+	Source adapt.Weights
+	// Progress is told after every step of a course; nil when nobody listens.
+	Progress func(Progress)
+}
+
+// Progress says how far a measurement has come.
+type Progress struct {
+	Done, Total int // steps: slices, or interactions of a volume
+	Case        Case
+	Profile     interact.Profile
+	Seed        uint64
+	Dice        float64 // of the step just done
+}
+
+// Course is one run through a case.
+type Course struct {
+	Image, Target string
+	Profile       interact.Profile
+	Seed          uint64
+	Series        []Series
+	// OtherSeconds is the machine time besides that of interactions: carrying on to the next slice, learning at the end.
+	OtherSeconds float64
+	// StageSeconds splits all machine time by [interact.Report]'s stages.
+	StageSeconds map[string]float64
+	// Touched is the number of slices that got a stroke, Learned how many of them were learned from.
+	Touched, Learned int
+	// Carried counts slices answered from a neighbour, Adapted those of them answered by other weights than the source.
+	Carried, Adapted int
+	// Distance is how far the trained weights went: ‖w−source‖ / ‖source‖.
+	Distance float64
+	Pictures []Picture
+}
+
+// Series is the annotation of one slice, or of one volume.
+type Series struct {
+	Slice    int // -1: a volume
+	Position int // 0 for the first slice of the course
+	// Points are the figures after 0, 1, … interactions. There are fewer than the protocol allows when nothing was left to draw.
+	Points []Point
+}
+
+// Point is one answer measured.
+type Point struct {
+	Dice float64
+	// HD95 is the 95 % Hausdorff distance in mm; where one of the masks is empty, the grid's diagonal.
+	HD95        float64
+	SurfaceDice float64
+	// Untouched is, of a volume, the mean Dice of slices without a stroke that hold enough of the target; NaN if there are none.
+	Untouched float64
+	Slice     int // where the strokes were drawn
+	Strokes   int
+	Seconds   float64 // machine time of the interaction
+}
+
+// At is the point after k interactions; the last one when the annotator was done before.
+func (s Series) At(k int) Point { return s.Points[min(k, len(s.Points)-1)] }
+
+// Run measures all cases: for each of them, in order, every seed and every profile.
+func (e Evaluation) Run(ctx context.Context, cases []Case) ([]Course, error) {
+	if err := e.Validate(); err != nil {
+		return nil, err
+	}
+	if len(cases) == 0 {
+		return nil, errors.New("nothing to measure: no case is given")
+	}
+	tasks := make([]*task, len(cases))
+	total := 0
+	for i, c := range cases {
+		t, err := e.task(c)
+		if err != nil {
+			return nil, err
+		}
+		tasks[i] = t
+		total += t.steps() * len(e.Seeds) * len(e.Profiles)
+	}
+	var courses []Course
+	done := 0
+	for _, t := range tasks {
+		for i, seed := range e.Seeds {
+			for _, profile := range e.Profiles {
+				r := t.run(profile, seed, i == 0)
+				r.step = func(dice float64) {
+					done++
+					if e.Progress != nil {
+						e.Progress(Progress{Done: done, Total: total, Case: t.Case, Profile: profile, Seed: seed, Dice: dice})
+					}
+				}
+				if err := r.course(ctx); err != nil {
+					return nil, fmt.Errorf("%s, %s, %s, seed %d: %w", t.Image, t.Target, profile, seed, err)
+				}
+				courses = append(courses, r.Course)
+			}
+		}
+	}
+	return courses, nil
+}
+
+// distance is ‖w−source‖ / ‖source‖ over all weights together; 0 when either is unknown.
+func distance(w, source adapt.Weights) float64 {
+	if len(w) != len(source) {
+		return 0
+	}
+	var moved, size float64
+	for i := range w {
+		a, b := w[i].Float32s(), source[i].Float32s()
+		for k := range b {
+			d := float64(a[k]) - float64(b[k])
+			moved += d * d
+			size += float64(b[k]) * float64(b[k])
+		}
+	}
+	if size == 0 {
+		return 0
+	}
+	return math.Sqrt(moved / size)
+}

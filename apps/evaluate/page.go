@@ -1,0 +1,147 @@
+package evaluate
+
+import (
+	_ "embed" // the page's template
+	"fmt"
+	"html/template"
+	"io"
+	"math"
+	"strings"
+
+	"scrawl/apps/interact"
+)
+
+//go:embed page.html
+var pageText string
+
+// WritePage writes the report as one HTML page that needs no other file: tables, curves and pictures.
+func (r Report) WritePage(w io.Writer) error {
+	t, err := template.New("page").Parse(pageText)
+	if err != nil {
+		return fmt.Errorf("the report's page: %w", err)
+	}
+	return t.Execute(w, r.page())
+}
+
+// page is what the template shows.
+type page struct {
+	Facts    [][2]string
+	Tables   []pageTable
+	Curves   []curve
+	Legend   []legend
+	Pictures []pictureRow
+}
+
+type pageTable struct {
+	Title string
+	Head  []string
+	Rows  [][]string
+}
+
+type legend struct {
+	Profile interact.Profile
+	Colour  string
+}
+
+// curve is a small diagram of Dice over interactions.
+type curve struct {
+	Name  string
+	Steps []tick
+	Marks []tick
+	Lines []line
+}
+
+type tick struct {
+	At   float64
+	Text string
+}
+
+type line struct{ Colour, Points string }
+
+type pictureRow struct {
+	Name     string
+	Profile  interact.Profile
+	Pictures []Picture
+}
+
+func (r Report) page() page {
+	p := page{Facts: r.Facts()}
+	for _, t := range []struct {
+		title string
+		make  func() ([][]string, []string)
+	}{
+		{"Dice after 0, 1, … interactions; interactions to Dice goals (never reached: one more than allowed)", r.accuracy},
+		{"95 % Hausdorff distance (mm) and surface Dice at 2 mm after 0, 1, … interactions", r.surfaces},
+		{"Cost and learning, a case", r.costs},
+		{"Dice points more than frozen, with 95 % intervals over cases; ≥: at least as good as frozen", r.differences},
+	} {
+		if rows, head := t.make(); len(rows) > 0 {
+			p.Tables = append(p.Tables, pageTable{Title: t.title, Head: head, Rows: rows})
+		}
+	}
+	for i, profile := range r.Protocol.Profiles {
+		p.Legend = append(p.Legend, legend{Profile: profile, Colour: colours[i%len(colours)]})
+	}
+	p.Curves = r.curves()
+	for _, c := range r.Courses {
+		if len(c.Pictures) > 0 {
+			p.Pictures = append(p.Pictures, pictureRow{Name: c.Name(), Profile: c.Profile, Pictures: c.Pictures})
+		}
+	}
+	return p
+}
+
+// colours of the profiles' curves: distinguishable with any kind of colour vision (Okabe and Ito 2008).
+var colours = []string{"#0072b2", "#d55e00", "#009e73"}
+
+// The diagrams' inner size in SVG units, and where they begin.
+const (
+	plotWidth, plotHeight = 220.0, 140.0
+	plotLeft, plotTop     = 34.0, 8.0
+)
+
+// curves are the diagrams, one for each name in the tables. The Dice axis runs from the lowest mark at or below the lowest value.
+func (r Report) curves() []curve {
+	var out []curve
+	for _, row := range r.sorted() {
+		if len(out) > 0 && out[len(out)-1].Name == row.Name {
+			continue
+		}
+		out = append(out, r.curve(row.Name))
+	}
+	return out
+}
+
+func (r Report) curve(name string) curve {
+	c := curve{Name: name}
+	lowest := 1.0
+	for _, row := range r.Rows {
+		for _, d := range row.Dice {
+			if row.Name == name && !math.IsNaN(d) {
+				lowest = min(lowest, d)
+			}
+		}
+	}
+	floor := math.Min(math.Floor(lowest*10)/10, 0.8)
+	y := func(dice float64) float64 { return plotTop + plotHeight*(1-dice)/(1-floor) }
+	x := func(k int) float64 { return plotLeft + plotWidth*float64(k)/float64(r.Protocol.Interactions) }
+	for k := range r.Protocol.Interactions + 1 {
+		c.Steps = append(c.Steps, tick{At: x(k), Text: fmt.Sprint(k)})
+	}
+	for tenth := math.Round(floor * 10); tenth <= 10; tenth++ {
+		c.Marks = append(c.Marks, tick{At: y(tenth / 10), Text: fmt.Sprintf("%.1f", tenth/10)})
+	}
+	for i, profile := range r.Protocol.Profiles {
+		for _, row := range r.Rows {
+			if row.Name != name || row.Profile != profile {
+				continue
+			}
+			var points []string
+			for k, d := range row.Dice {
+				points = append(points, fmt.Sprintf("%.1f,%.1f", x(k), y(d)))
+			}
+			c.Lines = append(c.Lines, line{Colour: colours[i%len(colours)], Points: strings.Join(points, " ")})
+		}
+	}
+	return c
+}
