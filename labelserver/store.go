@@ -7,6 +7,7 @@ import (
 	"scrawl/labelserver/datastore"
 	"scrawl/labelserver/datastore/localstore"
 	"scrawl/labelserver/httpapi"
+	"scrawl/labelserver/strategy"
 )
 
 func openStore(cfg *config.Config, log zerolog.Logger) (datastore.Store, error) {
@@ -16,4 +17,10 @@ func openStore(cfg *config.Config, log zerolog.Logger) (datastore.Store, error) 
 	})
 }
 
-func strategies(datastore.Store) []httpapi.Strategy { return nil }
+func strategies(store datastore.Store) []httpapi.Strategy {
+	var list []httpapi.Strategy
+	for _, s := range strategy.New(store, strategy.Options{}) {
+		list = append(list, s)
+	}
+	return list
+}

@@ -16,7 +16,8 @@ import (
 )
 
 func newDemoCommand() *cobra.Command {
-	var folder, port, runtime string
+	var folder, runtime string
+	var port int
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Start the server with an example image, fetching what it needs",
@@ -49,7 +50,7 @@ default app on this machine.`,
 		},
 	}
 	c.Flags().StringVar(&folder, "studies", "", "folder for the example (default: in the user's cache)")
-	c.Flags().StringVarP(&port, "port", "p", "8000", "port to listen on")
+	c.Flags().IntVarP(&port, "port", "p", 8000, "port to listen on; 0 picks a free one")
 	c.Flags().StringVar(&runtime, "runtime", "", "path of ONNX Runtime's library (default: found, or fetched)")
 	return c
 }

@@ -16,20 +16,23 @@ import (
 )
 
 // serveFlags are the options of serve, by the key of the configuration that each sets.
-var serveFlags = []struct{ flag, short, key, usage string }{
-	{"app", "a", "app", "a built-in app by name, or a folder with an app.yaml"},
-	{"studies", "s", "studies", "the folder of images; made if missing"},
-	{"host", "i", "server.host", "address to listen on; 0.0.0.0 for all (there is no login: anybody who reaches it can use it)"},
-	{"port", "p", "server.port", "port to listen on; 0 picks a free one"},
-	{"runtime", "", "runtime.library", "path of ONNX Runtime's library (default: found by itself)"},
-	{"device", "", "runtime.device", "cpu, cuda, cuda:N or auto"},
-	{"threads", "", "runtime.threads", "threads an operator may use; 0 takes all cores"},
-	{"profile", "", "engine.profile", "how to learn: default (the app's choice), hindsight, thesis or frozen"},
+var serveFlags = []struct {
+	flag, short, key, usage string
+	number                  bool
+}{
+	{"app", "a", "app", "a built-in app by name, or a folder with an app.yaml", false},
+	{"studies", "s", "studies", "the folder of images; made if missing", false},
+	{"host", "i", "server.host", "address to listen on; 0.0.0.0 for all (there is no login: anybody who reaches it can use it)", false},
+	{"port", "p", "server.port", "port to listen on; 0 picks a free one", true},
+	{"runtime", "", "runtime.library", "path of ONNX Runtime's library (default: found by itself)", false},
+	{"device", "", "runtime.device", "cpu, cuda, cuda:N or auto", false},
+	{"threads", "", "runtime.threads", "threads an operator may use; 0 takes all cores", true},
+	{"profile", "", "engine.profile", "how to learn: default (the app's choice), hindsight, thesis or frozen", false},
 }
 
 func newServeCommand() *cobra.Command {
 	var file string
-	values := map[string]*string{}
+	texts, numbers := map[string]*string{}, map[string]*int{}
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve a folder of images to 3D Slicer, OHIF and other MONAI Label clients",
@@ -47,8 +50,13 @@ MONAI Label's own MONAI_LABEL_* variables), then the options below.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			overrides := map[string]any{}
 			for _, f := range serveFlags {
-				if cmd.Flags().Changed(f.flag) {
-					overrides[f.key] = *values[f.flag]
+				if !cmd.Flags().Changed(f.flag) {
+					continue
+				}
+				if f.number {
+					overrides[f.key] = *numbers[f.flag]
+				} else {
+					overrides[f.key] = *texts[f.flag]
 				}
 			}
 			cfg, err := config.Load(file, os.Environ(), overrides)
@@ -66,7 +74,11 @@ MONAI Label's own MONAI_LABEL_* variables), then the options below.`,
 	}
 	c.Flags().StringVar(&file, "config", "", "YAML file with settings; configs/default.yaml lists them all")
 	for _, f := range serveFlags {
-		values[f.flag] = c.Flags().StringP(f.flag, f.short, "", f.usage)
+		if f.number {
+			numbers[f.flag] = c.Flags().IntP(f.flag, f.short, 0, f.usage)
+		} else {
+			texts[f.flag] = c.Flags().StringP(f.flag, f.short, "", f.usage)
+		}
 	}
 	return c
 }

@@ -86,7 +86,8 @@ func (j *job) readLabel(req *Request) error {
 			others[id] = true
 		}
 	}
-	if selected != 0 {
+	// A segment without any voxel says nothing: most clients other than Slicer do not send it back.
+	if selected != 0 && slices.Contains(req.Label.Labels, selected) {
 		j.previous = where(req.Label, func(l uint16) bool { return l == selected })
 		// A stroke over the segment hides it in the label map; what it hid is not an edit.
 		j.uncover()

@@ -130,9 +130,9 @@ func (c *Config) Validate() error {
 		{c.Studies != "", "studies", c.Studies, "a folder"},
 		{!strings.Contains(c.Studies, "://"), "studies", c.Studies, "a folder: DICOMweb servers are not supported in this version"},
 		{c.App != "", "app", c.App, "the name of a built-in app such as scribbles, or a folder"},
-		{validDevice(c.Runtime.Device), "runtime.device", c.Runtime.Device, "cpu, cuda or cuda:N"},
+		{validDevice(c.Runtime.Device), "runtime.device", c.Runtime.Device, "cpu, cuda, cuda:N or auto"},
 		{c.Runtime.Threads >= 0, "runtime.threads", c.Runtime.Threads, "0 (all cores) or more"},
-		{oneOf(c.Engine.Profile, "default", "thesis", "frozen"), "engine.profile", c.Engine.Profile, "default, thesis or frozen"},
+		{oneOf(c.Engine.Profile, "default", "hindsight", "thesis", "frozen"), "engine.profile", c.Engine.Profile, "default, hindsight, thesis or frozen"},
 		{c.Engine.Memory >= 64<<20, "engine.memory", c.Engine.Memory, "at least 64MiB"},
 		{c.Engine.InferTimeout > 0, "engine.infer_timeout", c.Engine.InferTimeout, "a positive duration such as 10m"},
 		{c.Engine.Queue >= 1, "engine.queue", c.Engine.Queue, "at least 1"},
@@ -175,7 +175,7 @@ func validPrefix(p string) bool {
 }
 
 func validDevice(d string) bool {
-	if d == "cpu" || d == "cuda" {
+	if d == "cpu" || d == "cuda" || d == "auto" {
 		return true
 	}
 	index, ok := strings.CutPrefix(d, "cuda:")
