@@ -12,14 +12,15 @@ import (
 	"scrawl/engine/train"
 )
 
-// defaultModel is a network of the default one's shape that answers as the tests' simple one: its weights are random, so times are
-// real and masks are not.
+// defaultModel is a network of the default one's shape with random weights that sees the object everywhere, so that it is carried
+// through all slices: times are real, masks are not.
 func defaultModel(b *testing.B) *Model {
 	b.Helper()
 	m, err := train.UNet(train.UNetShape{Input: 4, Channels: []int{16, 32, 64, 96, 128}, Groups: 4, Classes: 2}, 1)
 	if err != nil {
 		b.Fatal(err)
 	}
+	m.Graph.Initializer("head.bias").Float32s()[1] = 100
 	n, err := adapt.NewNetwork(m, adapt.Trainable{})
 	if err != nil {
 		b.Fatal(err)

@@ -22,7 +22,7 @@ func (r *run) carry(ctx context.Context) error {
 	}
 	slices.Sort(anchors)
 	// Nothing new: what was carried stays, also when the user has taught the network on other images since.
-	settled := !r.fresh && len(r.state.Carried) > 0
+	settled := !r.fresh && r.state.Answer != nil
 	if len(r.state.Anchors) > 0 && (settled || r.req.SliceOnly) {
 		return nil
 	}

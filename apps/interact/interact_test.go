@@ -352,6 +352,28 @@ func TestNoStrokeVanishes(t *testing.T) {
 	}
 }
 
+// TestOverlappingStrokesSayNothing: widened strokes of both kinds meet in between, and neither is believed there.
+func TestOverlappingStrokesSayNothing(t *testing.T) {
+	u, _ := begin(t, imageOnly(t))
+	v, err := u.img.view(SliceKey{Axis: 2, Slice: 6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &run{Model: u.m, img: u.img, req: Request{Strokes: drawn(stroke(2, 6, true, 10, 10, 20), stroke(2, 6, false, 13, 10, 20))}}
+	win, err := r.thesisWindow(v, prompt{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	object, other := r.lossMasks(v, win)
+	// The network sees the slice as it is, in the middle of its grid of 48².
+	row := func(y int) (bool, bool) { return object.At(15+4, y+6), other.At(15+4, y+6) }
+	for y, want := range map[int][2]bool{8: {true, false}, 10: {true, false}, 11: {false, false}, 12: {false, false}, 13: {false, true}, 15: {false, true}, 5: {}} {
+		if a, b := row(y); a != want[0] || b != want[1] {
+			t.Errorf("row %d: object %v, other %v, want %v", y, a, b, want)
+		}
+	}
+}
+
 func TestDivergedLearningStillAnswers(t *testing.T) {
 	m := bright(t)
 	m.Hindsight.LearningRate, m.Thesis.LearningRate = math.Inf(1), math.Inf(1)

@@ -105,7 +105,7 @@ func (r *run) final(a Anchor) morph.Mask {
 	last := a.Stages[len(a.Stages)-1]
 	m := a.Answer.mask(last.Positive.W, last.Positive.H)
 	for i := range m.Bits {
-		m.Bits[i] = (m.Bits[i] || last.Positive.Bits[i]) && !(last.Negative.Bits[i] && !last.Positive.Bits[i])
+		m.Bits[i] = last.Positive.Bits[i] || m.Bits[i] && !last.Negative.Bits[i]
 	}
 	return m
 }

@@ -1,10 +1,6 @@
 package adapt
 
-import (
-	"math/rand/v2"
-
-	"scrawl/engine/tensor"
-)
+import "math/rand/v2"
 
 // Augmentations draws the changes that MicroBatch copies get, for tests that make the copies themselves.
 func (c Config) Augmentations(rng *rand.Rand, counted int, lo, hi float32, channels, h, w int) (columns, rows, gain, offset, noise []float32) {
@@ -35,6 +31,3 @@ func Blur(v []float32, sigma float64, h, w int) []float32 {
 
 // HindsightLesson draws what Accept learns from.
 func (e *Engine) HindsightLesson(c HindsightConfig, m Memory) Lesson { return e.hindsightLesson(c, m) }
-
-// Batched gives a tensor a leading axis.
-func Batched(t *tensor.Tensor) *tensor.Tensor { return batched(t) }

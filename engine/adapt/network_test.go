@@ -60,7 +60,6 @@ func TestTrainableWeights(t *testing.T) {
 		e := engine(t, n, compile)
 		_, next, r := interact(t, e, quick(), e.NewSets(1), scribbled(1, 2), 1)
 		for i, p := range n.Params() {
-
 			if same(next.Student[i].Float32s(), n.Source()[i].Float32s()) {
 				t.Errorf("%s normalisation: %s has not moved", normalization, p)
 			}

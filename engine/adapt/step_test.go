@@ -116,7 +116,7 @@ func oracle(t *testing.T, n *adapt.Network, e *adapt.Engine, cases []oracleCase)
 			}
 			l := adapt.Lesson{X: c.input("x", 2), Target: c.input("target", 2), Scribble: c.input("scribble", 2),
 				Weight: c.input("weight", 1), Marked: c.input("marked", 1), Lambda: c.Lambda, Alphas: c.Alphas}
-			for k, want := range c.Losses {
+			for k := range c.Losses {
 				// AdamW's corrections differ from step to step, so the steps are taken one by one; the others all at once.
 				l.Steps, l.LearningRate = c.Steps, c.LearningRate
 				if c.AdamW {
@@ -129,8 +129,8 @@ func oracle(t *testing.T, n *adapt.Network, e *adapt.Engine, cases []oracleCase)
 					sets, losses = step(t, e, o, sets, l)
 					for j, got := range losses {
 						for term := range got {
-							if want = c.Losses[k+j]; math.Abs(float64(got[term])-want[term]) > 1e-4*math.Max(1e-3, math.Abs(want[term])) {
-								t.Errorf("loss %d of step %d is %g, want %g", term, k+j, got[term], want[term])
+							if want := c.Losses[k+j][term]; math.Abs(float64(got[term])-want) > 1e-4*math.Max(1e-3, math.Abs(want)) {
+								t.Errorf("loss %d of step %d is %g, want %g", term, k+j, got[term], want)
 							}
 						}
 					}
