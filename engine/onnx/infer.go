@@ -396,7 +396,7 @@ func same(a, b Dim) Dim {
 func (c *inferCall) product(s Shape) poly {
 	p := number(1)
 	for _, d := range s {
-		p = p.mul(c.of(d))
+		p = c.mul(p, c.of(d))
 	}
 	return p
 }

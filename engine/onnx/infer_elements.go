@@ -35,14 +35,6 @@ func mapElems(in []elem, f func(elem) elem) []elem {
 	return out
 }
 
-// toReal applies a function of numbers to constants.
-func toReal(e elem, f func(float64) float64) elem {
-	if v, ok := e.constant(); ok {
-		return floatElem(f(v))
-	}
-	return elem{}
-}
-
 func floorElem(c *inferCall, e elem) elem {
 	if e.kind == realElem {
 		return floatElem(math.Floor(e.real))
@@ -233,9 +225,9 @@ func rational(num poly, den int64) elem {
 	return elem{kind: exactElem, num: num, den: den}
 }
 
-func mulElems(_ *inferCall, a, b elem, _ tensor.DType) elem {
+func mulElems(c *inferCall, a, b elem, _ tensor.DType) elem {
 	if a.kind == exactElem && b.kind == exactElem && a.den < math.MaxInt32 && b.den < math.MaxInt32 {
-		return rational(a.num.mul(b.num), a.den*b.den)
+		return rational(c.mul(a.num, b.num), a.den*b.den)
 	}
 	return real2(a, b, func(x, y float64) float64 { return x * y })
 }

@@ -499,7 +499,7 @@ func (c *inferCall) scaled(n poly, scale elem) (poly, bool) {
 	case fixed && number_:
 		return number(int64(math.Floor(float64(size) * factor))), true
 	case scale.kind == exactElem:
-		return c.floorDiv(n.mul(scale.num), scale.den), true
+		return c.floorDiv(c.mul(n, scale.num), scale.den), true
 	}
 	return atom("floor(" + strconv.FormatFloat(factor, 'g', -1, 64) + "*" + c.grouped(n) + ")"), true
 }

@@ -67,7 +67,7 @@ func constantOfShapeRule(c *inferCall) ([]known, error) {
 func (c *inferCall) target(i int) Shape {
 	k := c.arg(i)
 	if k.elems == nil {
-		if len(k.Shape) != 1 || !k.Shape[0].Known() || k.Shape[0].Size > maxFolded {
+		if len(k.Shape) != 1 || !k.Shape[0].Known() || k.Shape[0].Size > maxFolded || k.Shape[0].Size < 0 {
 			return nil
 		}
 		s := make(Shape, k.Shape[0].Size)
@@ -145,7 +145,7 @@ func (c *inferCall) restOf(from, to Shape, infer int) Dim {
 			left = slices.Delete(left, i, i+1)
 			continue
 		}
-		den = den.mul(c.of(d))
+		den = c.mul(den, c.of(d))
 	}
 	if !den.positive() {
 		return c.fresh(0, infer)
@@ -351,7 +351,7 @@ func splitRule(c *inferCall) ([]known, error) {
 	for i := range out {
 		out[i].DType = x.DType
 	}
-	if x.Shape == nil {
+	if x.Shape == nil || n == 0 {
 		return out, nil
 	}
 	axis, err := c.axis(c.Int("axis", 0), len(x.Shape))
@@ -486,7 +486,7 @@ func (c *inferCall) bound(n poly, e elem, step, isEnd int64) (poly, bool) {
 	v, isConst := p.constant()
 	size, fixed := n.constant()
 	switch {
-	case isConst && v >= sliceLimit && !(fixed && size > v):
+	case isConst && v >= sliceLimit && (!fixed || size <= v):
 		return high, true
 	case isConst && v <= -sliceLimit:
 		return low, true
@@ -606,7 +606,7 @@ func tileRule(c *inferCall) ([]known, error) {
 			continue
 		}
 		if p, ok := times[a].integer(); ok {
-			s[a] = c.dim(c.of(d).mul(p))
+			s[a] = c.dim(c.mul(c.of(d), p))
 		}
 	}
 	return as(x.DType, s), nil

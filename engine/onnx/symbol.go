@@ -2,6 +2,7 @@ package onnx
 
 import (
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"math"
 	"slices"
@@ -48,7 +49,8 @@ func (p poly) is(n int64) bool {
 func (p poly) equal(q poly) bool { return maps.Equal(p, q) }
 
 func (p poly) plus(q poly, factor int64) poly {
-	sum := maps.Clone(p)
+	sum := make(poly, len(p)+len(q))
+	maps.Copy(sum, p)
 	for m, c := range q {
 		if sum[m] += factor * c; sum[m] == 0 {
 			delete(sum, m)
@@ -63,7 +65,41 @@ func (p poly) sub(q poly) poly { return p.plus(q, -1) }
 
 func (p poly) addInt(n int64) poly { return p.plus(number(n), 1) }
 
-func (p poly) mul(q poly) poly {
+// Bounds on expressions. What exceeds them gets a short name made from its hash: equal expressions still have equal names, and the names
+// in a hostile graph do not grow with every node.
+const (
+	maxTerms  = 64
+	maxDegree = 16
+	maxName   = 400
+)
+
+// short keeps names short.
+func short(name string) string {
+	if len(name) <= maxName {
+		return name
+	}
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	return fmt.Sprintf("size_%016x", h.Sum64())
+}
+
+func (p poly) degree() int {
+	d := 0
+	for m := range p {
+		d = max(d, strings.Count(m, atomEnd))
+	}
+	return d
+}
+
+// mul multiplies polynomials.
+func (a *algebra) mul(p, q poly) poly {
+	if len(p)*len(q) > maxTerms || p.degree()+q.degree() > maxDegree {
+		s, t := a.string(p), a.string(q)
+		if s > t {
+			s, t = t, s
+		}
+		return atom(short("(" + s + ")*(" + t + ")"))
+	}
 	out := poly{}
 	for m, c := range p {
 		for n, d := range q {
@@ -81,7 +117,7 @@ func (p poly) mul(q poly) poly {
 	return out
 }
 
-func (p poly) scale(n int64) poly { return p.mul(number(n)) }
+func (p poly) scale(n int64) poly { return poly{}.plus(p, n) }
 
 func atomsOf(monomial string) []string {
 	if monomial == "" {
@@ -140,6 +176,10 @@ func (a *algebra) dim(p poly) Dim {
 		return Dim{Size: n}
 	}
 	s := a.string(p)
+	if len(s) > 4*maxName {
+		s = short(s)
+		p = atom(s)
+	}
 	a.polys[s] = p
 	return Dim{Symbol: s}
 }
@@ -243,7 +283,7 @@ func (a *algebra) floorDiv(p poly, d int64) poly {
 	if inner, c, ok := a.onlyFloor(rest); ok && inner.den < math.MaxInt32/d {
 		return whole.add(a.floorDiv(inner.num.addInt(c*inner.den), d*inner.den))
 	}
-	name := "floor(" + a.grouped(rest) + "/" + strconv.FormatInt(d, 10) + ")"
+	name := short("floor(" + a.grouped(rest) + "/" + strconv.FormatInt(d, 10) + ")")
 	a.floors[name] = floorAtom{num: rest, den: d}
 	return whole.add(atom(name))
 }
@@ -297,7 +337,7 @@ func (a *algebra) quotient(p, q poly) poly {
 			}
 		}
 	}
-	return atom("quotient(" + a.string(p) + ", " + a.string(q) + ")")
+	return atom(short("quotient(" + a.string(p) + ", " + a.string(q) + ")"))
 }
 
 // overMonomial divides every term by a monomial, if each holds all its atoms.
@@ -333,7 +373,7 @@ func (a *algebra) extremum(name string, p, q poly) poly {
 	if s > t {
 		s, t = t, s
 	}
-	return atom(name + "(" + s + ", " + t + ")")
+	return atom(short(name + "(" + s + ", " + t + ")"))
 }
 
 func floorQuotient(c, d int64) int64 {
@@ -406,7 +446,7 @@ func (s *symbolParser) product() (poly, error) {
 	for err == nil && s.accept("*") {
 		var q poly
 		if q, err = s.factor(); err == nil {
-			p = p.mul(q)
+			p = s.a.mul(p, q)
 		}
 	}
 	return p, err
@@ -419,11 +459,11 @@ func (s *symbolParser) factor() (poly, error) {
 		}
 		p, err := s.sum()
 		if err != nil || !s.accept(", ") {
-			return nil, fmt.Errorf("%s needs two arguments: %w", name, err)
+			return nil, errNotCanonical(err, name)
 		}
 		q, err := s.sum()
 		if err != nil || !s.accept(")") {
-			return nil, fmt.Errorf("%s is not closed: %w", name, err)
+			return nil, errNotCanonical(err, name)
 		}
 		if name == "quotient" {
 			return s.a.quotient(p, q), nil
@@ -456,12 +496,19 @@ func (s *symbolParser) factor() (poly, error) {
 	return atom(word), nil
 }
 
+func errNotCanonical(err error, name string) error {
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("the arguments of %s cannot be read", name)
+}
+
 // floor reads the rest of floor(p/d) or floor((p)/d).
 func (s *symbolParser) floor() (poly, error) {
 	grouped := s.accept("(")
 	p, err := s.sum()
 	if err != nil || grouped && !s.accept(")") || !s.accept("/") {
-		return nil, fmt.Errorf("floor needs a quotient: %w", err)
+		return nil, errNotCanonical(err, "floor")
 	}
 	end := strings.IndexByte(s.rest, ')')
 	if end < 0 {

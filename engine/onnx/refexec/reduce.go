@@ -15,7 +15,7 @@ func (c *call) reduceAxes(rank int) []bool {
 	if v := c.Ints("axes"); v != nil {
 		axes = toInts(v)
 	} else {
-		axes = c.intsAt(1, nil)
+		axes = c.intsAt(1)
 	}
 	reduced := make([]bool, rank)
 	if len(axes) == 0 && c.Int("noop_with_empty_axes", 0) == 1 {
@@ -163,7 +163,7 @@ func cumSum(c *call) []*array {
 }
 
 func topK(c *call) []*array {
-	x, n := c.arg(0), c.intsAt(1, nil)
+	x, n := c.arg(0), c.intsAt(1)
 	axis := c.axis(c.Int("axis", -1), x.rank())
 	if len(n) != 1 || n[0] < 0 || n[0] > x.shape[axis] {
 		c.fail("K is %v; want one number from 0 to %d", n, x.shape[axis])

@@ -182,11 +182,11 @@ func (c *call) opt(i int) *array {
 	return nil
 }
 
-// intsAt is the i-th input as a list of integers, or def when it is absent.
-func (c *call) intsAt(i int, def []int) []int {
+// intsAt is the i-th input as a list of integers, or nil when it is absent.
+func (c *call) intsAt(i int) []int {
 	a := c.opt(i)
 	if a == nil {
-		return def
+		return nil
 	}
 	if a.dtype.IsFloat() {
 		c.fail("input %d must hold integers, not %s", i, a.dtype)

@@ -27,7 +27,7 @@ func resize(c *call) []*array {
 	if p := c.Str("keep_aspect_ratio_policy", "stretch"); p != "stretch" {
 		c.fail("keep_aspect_ratio_policy %q is not supported", p)
 	}
-	scales, sizes := c.opt(2), c.intsAt(3, nil)
+	scales, sizes := c.opt(2), c.intsAt(3)
 	useScales := scales != nil && scales.len() > 0
 	if useScales && scales.len() != len(axes) || !useScales && len(sizes) != len(axes) {
 		c.fail("wants one scale or size for each of %d axes", len(axes))

@@ -8,7 +8,7 @@ import (
 
 func reshape(c *call) []*array {
 	x := c.arg(0)
-	shape, infer := slices.Clone(c.intsAt(1, nil)), -1
+	shape, infer := slices.Clone(c.intsAt(1)), -1
 	for k, d := range shape {
 		switch {
 		case d == -1 && infer < 0:
@@ -31,7 +31,7 @@ func reshape(c *call) []*array {
 		}
 	}
 	if count(shape) != x.len() {
-		c.fail("cannot reshape %v to %v", x.shape, c.intsAt(1, nil))
+		c.fail("cannot reshape %v to %v", x.shape, c.intsAt(1))
 	}
 	return []*array{x.view(shape...)}
 }
@@ -50,7 +50,7 @@ func flatten(c *call) []*array {
 func squeeze(c *call) []*array {
 	x := c.arg(0)
 	drop := make([]bool, x.rank())
-	if axes := c.intsAt(1, nil); axes != nil {
+	if axes := c.intsAt(1); axes != nil {
 		for _, a := range axes {
 			drop[c.axis(int64(a), x.rank())] = true
 		}
@@ -71,7 +71,7 @@ func squeeze(c *call) []*array {
 }
 
 func unsqueeze(c *call) []*array {
-	x, axes := c.arg(0), c.intsAt(1, nil)
+	x, axes := c.arg(0), c.intsAt(1)
 	shape := make([]int, x.rank()+len(axes))
 	for _, a := range axes {
 		shape[c.axis(int64(a), len(shape))] = 1
@@ -141,7 +141,7 @@ func split(c *call) []*array {
 	x := c.arg(0)
 	axis := c.axis(c.Int("axis", 0), x.rank())
 	n := len(c.Outputs)
-	sizes := c.intsAt(1, nil)
+	sizes := c.intsAt(1)
 	if sizes == nil {
 		part := (x.shape[axis] + n - 1) / n
 		for k := range n {
@@ -167,8 +167,8 @@ func split(c *call) []*array {
 
 func slice(c *call) []*array {
 	x := c.arg(0)
-	starts, ends := c.intsAt(1, nil), c.intsAt(2, nil)
-	axes, steps := c.intsAt(3, nil), c.intsAt(4, nil)
+	starts, ends := c.intsAt(1), c.intsAt(2)
+	axes, steps := c.intsAt(3), c.intsAt(4)
 	shape, stride, base := slices.Clone(x.shape), strides(x.shape), 0
 	if len(ends) != len(starts) || axes != nil && len(axes) != len(starts) || steps != nil && len(steps) != len(starts) {
 		c.fail("starts, ends, axes and steps have %d, %d, %d and %d elements", len(starts), len(ends), len(axes), len(steps))
@@ -210,8 +210,8 @@ func (c *call) sliceRange(n, start, end, step int) (first, size int) {
 }
 
 func pad(c *call) []*array {
-	x, amounts := c.arg(0), c.intsAt(1, nil)
-	axes := c.intsAt(3, nil)
+	x, amounts := c.arg(0), c.intsAt(1)
+	axes := c.intsAt(3)
 	if axes == nil {
 		for a := range x.rank() {
 			axes = append(axes, a)
@@ -285,11 +285,11 @@ func (c *call) padAxis(mode string, n, before, after int) []int {
 
 func expand(c *call) []*array {
 	x := c.arg(0)
-	return []*array{x.expand(c.broadcastShape(x.shape, c.intsAt(1, nil)))}
+	return []*array{x.expand(c.broadcastShape(x.shape, c.intsAt(1)))}
 }
 
 func tile(c *call) []*array {
-	x, times := c.arg(0), c.intsAt(1, nil)
+	x, times := c.arg(0), c.intsAt(1)
 	if len(times) != x.rank() {
 		c.fail("%d repeats for shape %v", len(times), x.shape)
 	}
@@ -529,7 +529,7 @@ func constantOfShape(c *call) []*array {
 	if a, ok := c.Attrs["value"]; ok && a.Tensor != nil {
 		fill = fromTensor(a.Tensor)
 	}
-	return []*array{fill.view(1).expand(c.broadcastShape([]int{1}, c.intsAt(0, nil))).view(c.intsAt(0, nil)...)}
+	return []*array{fill.view(1).expand(c.broadcastShape([]int{1}, c.intsAt(0))).view(c.intsAt(0)...)}
 }
 
 func rangeOf(c *call) []*array {
