@@ -229,10 +229,20 @@ func TestBrokenIndexIsNeverWrittenOver(t *testing.T) {
 func TestIndexBrokenWhileOpen(t *testing.T) {
 	ctx := t.Context()
 	dir := folder(t, "a.nii.gz", "b.nii.gz")
-	s := open(t, localstore.Options{Dir: dir})
+	var log bytes.Buffer
+	s, err := localstore.Open(localstore.Options{Dir: dir, Patterns: patterns, Log: zerolog.New(&log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	good := readFile(t, dir, "datastore_v2.json")
 	write(t, filepath.Join(dir, "datastore_v2.json"), good[:len(good)/2])
 	same(t, []string{"a.nii.gz", "b.nii.gz"}, content(t, s)) // reading goes on
+	same(t, 1, strings.Count(log.String(), "cannot be read")) // said once, not with every call
 	for range 2 {
 		if err := s.UpdateImageInfo(ctx, "a", api.NewObject("k", 1)); err == nil || !strings.Contains(err.Error(), "left alone") {
 			t.Errorf("a change over a broken index: %v, want a refusal", err)
@@ -432,6 +442,15 @@ func TestTwoStoresOnOneFolder(t *testing.T) {
 			t.Fatal(err)
 		}
 		same(t, datastore.Stats{Total: 2 * rounds, Completed: 2 * rounds, Tags: []datastore.TagCount{{Tag: "final", Count: 2 * rounds}}}, stats)
+		items, err := s.Images(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, item := range items { // files are found again in any case, but an update that was lost is lost
+			if by, ok := item.Info.Number("by"); !ok || fmt.Sprint(by) != item.ID[:1] {
+				t.Errorf("image %s is by %v, want what its store wrote", item.ID, by)
+			}
+		}
 	}
 	if err := stores[0].DeleteImage(ctx, "1-3"); err != nil {
 		t.Fatal(err)
@@ -444,12 +463,24 @@ func TestTwoStoresOnOneFolder(t *testing.T) {
 
 // The incumbent writes its index in place, and drops the labels of an image that it overwrites.
 func TestIncumbentBesideUs(t *testing.T) {
+	for name, first := range map[string]func(*localstore.Store) error{
+		"read":   func(*localstore.Store) error { return nil },
+		"change": func(s *localstore.Store) error { return s.UpdateImageInfo(t.Context(), "b", nil) },
+	} {
+		t.Run("first a "+name, func(t *testing.T) { testIncumbentBesideUs(t, first) })
+	}
+}
+
+func testIncumbentBesideUs(t *testing.T, first func(*localstore.Store) error) {
 	dir := folder(t, "a.nii.gz", "labels/final/a.nii.gz")
 	s := open(t, localstore.Options{Dir: dir})
 	write(t, filepath.Join(dir, "labels", "final", "b.nii.gz"), "label")
 	write(t, filepath.Join(dir, "b.nii.gz"), "image")
 	write(t, filepath.Join(dir, "datastore_v2.json"), `{"name":"renamed","description":"d","images_dir":".","labels_dir":"labels","objects":{`+
 		`"b":{"image":{"ext":".nii.gz","info":{"user":"admin"}},"labels":{}},"a":{"image":{"ext":".nii.gz","info":{"k":1}},"labels":{}}}}`)
+	if err := first(s); err != nil {
+		t.Fatal(err)
+	}
 	same(t, []string{"b.nii.gz final.nii.gz", "a.nii.gz final.nii.gz"}, content(t, s))
 	name, err := s.Name(t.Context())
 	if err != nil {
