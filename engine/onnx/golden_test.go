@@ -344,3 +344,33 @@ func checkFacts(t *testing.T, g *onnx.Graph, values map[string]*tensor.Tensor, s
 		}
 	}
 }
+
+// TestEveryOperatorHasAGolden keeps the interpreter's and the checker's operators in step with the goldens.
+func TestEveryOperatorHasAGolden(t *testing.T) {
+	seen := map[string]bool{}
+	var visit func(g *onnx.Graph)
+	visit = func(g *onnx.Graph) {
+		for _, n := range g.Nodes {
+			seen[n.Op] = true
+			for _, a := range n.Attrs {
+				if a.Graph != nil {
+					visit(a.Graph)
+				}
+			}
+		}
+	}
+	for _, g := range allGoldens(t) {
+		m := g.parse(t)
+		visit(m.Graph)
+		visit(normalize(t, m).Graph)
+	}
+	for _, op := range refexec.Operators() {
+		if !seen[op] {
+			t.Errorf("no golden model has the operator %s", op)
+		}
+		n := &onnx.Node{Op: op, Outputs: []string{"y"}}
+		if err := onnx.Check(&onnx.Graph{Nodes: []*onnx.Node{n}}); err != nil && strings.Contains(err.Error(), "not known") {
+			t.Errorf("the interpreter knows an operator that Check does not: %v", err)
+		}
+	}
+}

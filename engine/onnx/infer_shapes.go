@@ -504,7 +504,8 @@ func (c *inferCall) bound(n poly, e elem, step, isEnd int64) (poly, bool) {
 		}
 		return p, true
 	}
-	if p.is(0) || isConst && v < 0 { // 0, or counted from the end of an axis that is taken to be longer
+	// An axis of unknown size is taken to reach the end that a slice begins at, and what is counted from its own end.
+	if isConst && (v <= 0 || (step > 0) == (isEnd == 0)) {
 		return p, true
 	}
 	return c.extremum("min", p, high), true

@@ -309,8 +309,13 @@ func (a *algebra) grouped(p poly) string {
 	if len(p) > 1 {
 		return "(" + a.string(p) + ")"
 	}
-	if s := a.string(p); a.polyIsAtom(p) {
-		return a.quoted(s)
+	return a.argument(p)
+}
+
+// argument prints a polynomial inside an expression.
+func (a *algebra) argument(p poly) string {
+	if a.polyIsAtom(p) {
+		return a.quoted(a.string(p))
 	}
 	return a.string(p)
 }
@@ -337,7 +342,7 @@ func (a *algebra) quotient(p, q poly) poly {
 			}
 		}
 	}
-	return atom(short("quotient(" + a.string(p) + ", " + a.string(q) + ")"))
+	return atom(short("quotient(" + a.argument(p) + ", " + a.argument(q) + ")"))
 }
 
 // overMonomial divides every term by a monomial, if each holds all its atoms.
@@ -369,7 +374,7 @@ func (a *algebra) extremum(name string, p, q poly) poly {
 		}
 		return q
 	}
-	s, t := a.string(p), a.string(q)
+	s, t := a.argument(p), a.argument(q)
 	if s > t {
 		s, t = t, s
 	}
