@@ -124,7 +124,19 @@ func (e *Engine) Predict(ctx context.Context, w Weights, x *tensor.Tensor) (*ten
 	if err != nil {
 		return nil, fmt.Errorf("predict: %w", err)
 	}
-	return out[outProb], nil
+	p := out[outProb]
+	if a, b := p.Shape(), x.Shape(); len(a) != 4 || len(b) != 4 || a[2] != b[2] || a[3] != b[3] {
+		return nil, fmt.Errorf("predict: the network answers %s for an input of %s; one answer a pixel is wanted", pixels(a), pixels(b))
+	}
+	return p, nil
+}
+
+// pixels writes "128×96" for a shape [N,C,H,W].
+func pixels(shape []int) string {
+	if len(shape) != 4 {
+		return fmt.Sprint(shape)
+	}
+	return fmt.Sprintf("%d×%d pixels", shape[2], shape[3])
 }
 
 // Sets are the weights that learning moves: the student, and averages that follow it.
