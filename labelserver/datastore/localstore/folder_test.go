@@ -241,7 +241,7 @@ func TestIndexBrokenWhileOpen(t *testing.T) {
 	}()
 	good := readFile(t, dir, "datastore_v2.json")
 	write(t, filepath.Join(dir, "datastore_v2.json"), good[:len(good)/2])
-	same(t, []string{"a.nii.gz", "b.nii.gz"}, content(t, s)) // reading goes on
+	same(t, []string{"a.nii.gz", "b.nii.gz"}, content(t, s))  // reading goes on
 	same(t, 1, strings.Count(log.String(), "cannot be read")) // said once, not with every call
 	for range 2 {
 		if err := s.UpdateImageInfo(ctx, "a", api.NewObject("k", 1)); err == nil || !strings.Contains(err.Error(), "left alone") {
