@@ -42,16 +42,36 @@ type App struct {
 	files fs.FS
 }
 
-// Model describes one network of an app.
+// Model describes one network of an app. What app.yaml leaves out of thesis, hindsight and thickness keeps its default:
+// [adapt.Thesis], [adapt.Hindsight] and [scribble.DefaultThickness].
 type Model struct {
-	Name        string         `yaml:"name"` // no spaces: clients write them as plus signs
-	Type        string         `yaml:"type"` // MONAI Label's: scribbles, deepgrow, …
-	Description string         `yaml:"description"`
-	File        string         `yaml:"file"`
-	Input       Input          `yaml:"input"`
-	Trainable   TrainableNames `yaml:"trainable"`
-	Profile     string         `yaml:"profile"` // hindsight, thesis or frozen
-	Adapt       Adapt          `yaml:"adapt"`
+	Name        string                `yaml:"name"` // no spaces: clients write them as plus signs
+	Type        string                `yaml:"type"` // MONAI Label's: scribbles, deepgrow, …
+	Description string                `yaml:"description"`
+	File        string                `yaml:"file"`
+	Input       Input                 `yaml:"input"`
+	Trainable   TrainableNames        `yaml:"trainable"`
+	Profile     string                `yaml:"profile"` // hindsight, thesis or frozen
+	Thesis      adapt.Config          `yaml:"thesis"`
+	Hindsight   adapt.HindsightConfig `yaml:"hindsight"`
+	Thickness   scribble.Thickness    `yaml:"thickness"` // of strokes in the thesis's scribble mask, in pixels
+}
+
+// UnmarshalYAML reads a model over the defaults. Unknown keys are errors.
+func (m *Model) UnmarshalYAML(node *yaml.Node) error {
+	type plain Model // without this method
+	p := plain{Thesis: adapt.Thesis(), Hindsight: adapt.Hindsight(), Thickness: scribble.DefaultThickness()}
+	text, err := yaml.Marshal(node)
+	if err != nil {
+		return err
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	if err := dec.Decode(&p); err != nil {
+		return err
+	}
+	*m = Model(p)
+	return nil
 }
 
 // Input says how a slice becomes the network's input; see [interact.Input].
@@ -67,32 +87,6 @@ type Input struct {
 type TrainableNames struct {
 	Include []string `yaml:"include"`
 	Exclude []string `yaml:"exclude"`
-}
-
-// Adapt overrides constants of the method; what is left out keeps its default.
-type Adapt struct {
-	Lambda          *float64 `yaml:"lambda"`
-	Alpha           *float64 `yaml:"alpha"`
-	Steps           *int     `yaml:"steps"`
-	LearningRate    *float64 `yaml:"learning_rate"`
-	Temperature     *float64 `yaml:"temperature"`
-	Variance        *float64 `yaml:"variance"`
-	MaxCopies       *int     `yaml:"max_copies"`
-	FixedCopies     *int     `yaml:"fixed_copies"`
-	Noise           *bool    `yaml:"noise"`
-	Blur            *bool    `yaml:"blur"`
-	Inversion       *bool    `yaml:"inversion"`
-	Consistency     *bool    `yaml:"consistency"`
-	Interactive     *bool    `yaml:"interactive"`
-	SumLosses       *bool    `yaml:"sum_losses"`
-	AveragePerStep  *bool    `yaml:"average_per_step"`
-	StudentAnswers  *bool    `yaml:"student_answers"`
-	StrokeSigma     *float64 `yaml:"stroke_sigma"`
-	HindsightSteps  *int     `yaml:"hindsight_steps"`
-	HindsightBatch  *int     `yaml:"hindsight_batch"`
-	HindsightRate   *float64 `yaml:"hindsight_learning_rate"`
-	HindsightMemory *int     `yaml:"hindsight_memory"`
-	Seed            *uint64  `yaml:"seed"`
 }
 
 // Open reads an app: one of the built-in ones by its name, with or without a leading "apps/", or else a folder.
@@ -180,7 +174,13 @@ func (m Model) validate() error {
 	if err := in.Validate(); err != nil {
 		return err
 	}
-	return m.Adapt.thesis().Validate()
+	if err := m.Thesis.Validate(); err != nil {
+		return fmt.Errorf("thesis: %w", err)
+	}
+	if err := m.Hindsight.Validate(); err != nil {
+		return fmt.Errorf("hindsight: %w", err)
+	}
+	return nil
 }
 
 func (in Input) value() (interact.Input, error) {
@@ -202,44 +202,6 @@ func (in Input) value() (interact.Input, error) {
 		v.Range = &r
 	}
 	return v, nil
-}
-
-func override[T any](dst *T, v *T) {
-	if v != nil {
-		*dst = *v
-	}
-}
-
-func (a Adapt) thesis() adapt.Config {
-	c := adapt.Thesis()
-	override(&c.Lambda, a.Lambda)
-	override(&c.Alpha, a.Alpha)
-	override(&c.Steps, a.Steps)
-	override(&c.LearningRate, a.LearningRate)
-	override(&c.Temperature, a.Temperature)
-	override(&c.Variance, a.Variance)
-	override(&c.MaxCopies, a.MaxCopies)
-	override(&c.FixedCopies, a.FixedCopies)
-	override(&c.Noise, a.Noise)
-	override(&c.Blur, a.Blur)
-	override(&c.Inversion, a.Inversion)
-	override(&c.Consistency, a.Consistency)
-	override(&c.Interactive, a.Interactive)
-	override(&c.SumLosses, a.SumLosses)
-	override(&c.AveragePerStep, a.AveragePerStep)
-	override(&c.StudentAnswers, a.StudentAnswers)
-	override(&c.Seed, a.Seed)
-	return c
-}
-
-func (a Adapt) hindsight() adapt.HindsightConfig {
-	c := adapt.Hindsight()
-	override(&c.Steps, a.HindsightSteps)
-	override(&c.Batch, a.HindsightBatch)
-	override(&c.LearningRate, a.HindsightRate)
-	override(&c.Memory, a.HindsightMemory)
-	override(&c.Seed, a.Seed)
-	return c
 }
 
 // Loaded is a model ready for interaction.
@@ -281,9 +243,7 @@ func (m Model) Ready(net *adapt.Network, compile adapt.Compiler) (*interact.Mode
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", m.Name, err)
 	}
-	im := &interact.Model{Engine: engine, Input: in, Thesis: m.Adapt.thesis(), Hindsight: m.Adapt.hindsight(), Thickness: scribble.DefaultThickness()}
-	override(&im.Thickness.Sigma, m.Adapt.StrokeSigma)
-	return im, nil
+	return &interact.Model{Engine: engine, Input: in, Thesis: m.Thesis, Hindsight: m.Hindsight, Thickness: m.Thickness}, nil
 }
 
 func (a *App) readModel(name string) ([]byte, error) {

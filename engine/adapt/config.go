@@ -6,47 +6,52 @@ import "fmt"
 // found by measurement.
 type Config struct {
 	// UncertainLow and UncertainHigh bound the probabilities that count as uncertain: 0.4 and 0.6.
-	UncertainLow, UncertainHigh float64
+	UncertainLow  float64 `yaml:"uncertain_low"`
+	UncertainHigh float64 `yaml:"uncertain_high"`
 	// Copies is the table from the ratio of uncertain pixels to the number N of augmented copies (3.2).
-	Copies []CopyRule
+	Copies []CopyRule `yaml:"copies"`
 	// MaxCopies caps N; 16 beats 32 (Table 4.4).
-	MaxCopies int
+	MaxCopies int `yaml:"max_copies"`
 	// FixedCopies, when above 0, is N whatever the ratio.
-	FixedCopies int
+	FixedCopies int `yaml:"fixed_copies"`
 
 	// Noise, Blur and Inversion switch the kinds of augmentation. NoiseSigma is the largest standard deviation of the noise, as
 	// a share of the intensity range; BlurSigma bounds the Gaussian's width in pixels.
-	Noise, Blur, Inversion bool
-	NoiseSigma             float64
-	BlurSigma              [2]float64
+	Noise      bool       `yaml:"noise"`
+	Blur       bool       `yaml:"blur"`
+	Inversion  bool       `yaml:"inversion"`
+	NoiseSigma float64    `yaml:"noise_sigma"`
+	BlurSigma  [2]float64 `yaml:"blur_sigma"`
 
 	// Temperature softens the teacher's answers; Variance is the largest variance over the copies with which a pixel still takes part
 	// in the consistency loss.
-	Temperature, Variance float64
+	Temperature float64 `yaml:"temperature"`
+	Variance    float64 `yaml:"variance"`
 
 	// Consistency and Interactive switch the two losses; Lambda weighs the second (4.2).
-	Consistency, Interactive bool
-	Lambda                   float64
+	Consistency bool    `yaml:"consistency"`
+	Interactive bool    `yaml:"interactive"`
+	Lambda      float64 `yaml:"lambda"`
 	// SumLosses keeps the losses as sums over pixels, as printed; otherwise each is divided by the number of pixels in it.
-	SumLosses bool
+	SumLosses bool `yaml:"sum_losses"`
 
 	// Steps of gradient descent in one interaction, and their LearningRate.
-	Steps        int
-	LearningRate float64
+	Steps        int     `yaml:"steps"`
+	LearningRate float64 `yaml:"learning_rate"`
 	// Alpha is the teacher's inertia (3.5), applied after every step when AveragePerStep is set, else once an interaction.
-	Alpha          float64
-	AveragePerStep bool
+	Alpha          float64 `yaml:"alpha"`
+	AveragePerStep bool    `yaml:"average_per_step"`
 	// StudentAnswers lets the student answer instead of the updated teacher (the ablation without an average).
-	StudentAnswers bool
+	StudentAnswers bool `yaml:"student_answers"`
 
 	// Seed makes the augmentation repeatable.
-	Seed uint64
+	Seed uint64 `yaml:"seed"`
 }
 
 // CopyRule says that N is Copies while the ratio of uncertain pixels is at most UpTo.
 type CopyRule struct {
-	UpTo   float64
-	Copies int
+	UpTo   float64 `yaml:"up_to"`
+	Copies int     `yaml:"copies"`
 }
 
 // Thesis returns the configuration of the published method. λ, α, the thresholds and the table are the thesis's; learning rate, steps,

@@ -13,22 +13,25 @@ import (
 // HindsightConfig holds the constants of learning from finished slices.
 type HindsightConfig struct {
 	// Steps of gradient descent when a slice is accepted, on batches of Batch stages, at LearningRate.
-	Steps, Batch int
-	LearningRate float64
+	Steps        int     `yaml:"steps"`
+	Batch        int     `yaml:"batch"`
+	LearningRate float64 `yaml:"learning_rate"`
 	// FirstStage is the share of examples that are stage 0: no strokes and the neighbour's mask. NewestSlice is the share
 	// drawn from the slice just accepted; the others come from earlier ones.
-	FirstStage, NewestSlice float64
+	FirstStage  float64 `yaml:"first_stage"`
+	NewestSlice float64 `yaml:"newest_slice"`
 	// StrokeWeight is how much more a pixel under a stroke counts.
-	StrokeWeight float64
+	StrokeWeight float64 `yaml:"stroke_weight"`
 	// Alphas are the inertias of the averages kept beside the student.
-	Alphas []float64
+	Alphas []float64 `yaml:"alphas"`
 	// Decay is the memory of the candidates' scores; Margin is by how much one must beat the source to answer.
-	Decay, Margin float64
+	Decay  float64 `yaml:"decay"`
+	Margin float64 `yaml:"margin"`
 	// Memory is the number of slices kept to learn from.
-	Memory int
-	Seed   uint64
+	Memory int    `yaml:"memory"`
+	Seed   uint64 `yaml:"seed"`
 	// Augment is the intensity augmentation of the learned examples.
-	Augment Config
+	Augment Config `yaml:"augment"`
 }
 
 // Hindsight returns the constants found by measurement on CT and MR volumes.

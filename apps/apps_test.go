@@ -1,0 +1,218 @@
+package apps
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"scrawl/apps/interact"
+	"scrawl/engine/adapt"
+	"scrawl/engine/onnx"
+	"scrawl/engine/tensor"
+	"scrawl/engine/train"
+)
+
+// noSession is for tests that compile nothing.
+func noSession([]byte) (adapt.Session, error) {
+	return nil, errors.New("nothing is to be compiled here")
+}
+
+func TestBuiltinApps(t *testing.T) {
+	for _, name := range []string{"scribbles", "apps/scribbles", `apps\scribbles`} {
+		app, err := Open(name)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, m := range app.Models {
+			loaded, err := app.Load(m, noSession)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			if len(loaded.Hash) != 64 {
+				t.Errorf("model %s has hash %q, want 64 digits", m.Name, loaded.Hash)
+			}
+			if conditioned := interact.Profile(m.Profile) == interact.ProfileHindsight; loaded.Input.Conditioned() != conditioned {
+				t.Errorf("model %s has profile %s, which does not suit its channels %v", m.Name, m.Profile, loaded.Input.Channels)
+			}
+		}
+	}
+	if _, err := Open("no such app"); err == nil || !strings.Contains(err.Error(), "scribbles") {
+		t.Errorf("error %v does not say which apps there are", err)
+	}
+}
+
+const goodYAML = `
+name: x
+models:
+  - name: net
+    type: scribbles
+    file: net.onnx
+    input: {channels: [image], grid: 32, multiple: 2}
+    profile: thesis
+`
+
+func writeApp(t *testing.T, yaml string, network []byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, data := range map[string][]byte{"app.yaml": []byte(yaml), "net.onnx": network} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestConstantsAreConfiguration(t *testing.T) {
+	yaml := goodYAML + `
+    thesis: {lambda: 3, alpha: 0.5, copies: [{up_to: 1, copies: 8}], blur_sigma: [1, 2], noise: false}
+    hindsight: {steps: 4, alphas: [0.5], augment: {inversion: false}}
+    thickness: {sigma: 2}
+`
+	app, err := Open(writeApp(t, yaml, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := app.Models[0]
+	d := adapt.Thesis()
+	if m.Thesis.Lambda != 3 || m.Thesis.Alpha != 0.5 || m.Thesis.Noise || m.Thesis.BlurSigma != [2]float64{1, 2} || m.Thesis.Copies[0].Copies != 8 {
+		t.Errorf("thesis %+v does not have what app.yaml says", m.Thesis)
+	}
+	if m.Thesis.Steps != d.Steps || m.Thesis.Temperature != d.Temperature || !m.Thesis.Blur {
+		t.Errorf("thesis %+v lost defaults that app.yaml leaves alone", m.Thesis)
+	}
+	if h := m.Hindsight; h.Steps != 4 || len(h.Alphas) != 1 || h.Augment.Inversion || !h.Augment.Noise || h.Batch != adapt.Hindsight().Batch {
+		t.Errorf("hindsight %+v does not have what app.yaml says over the defaults", h)
+	}
+	if m.Thickness.Sigma != 2 || m.Thickness.Epsilon == 0 {
+		t.Errorf("thickness %+v, want sigma 2 and the default epsilon", m.Thickness)
+	}
+}
+
+func TestBadApps(t *testing.T) {
+	change := func(old, new string) string { return strings.Replace(goodYAML, old, new, 1) }
+	for name, c := range map[string]struct{ yaml, says string }{
+		"no yaml":            {"{", "app.yaml"},
+		"unknown key":        {goodYAML + "colour: red\n", "colour"},
+		"unknown constant":   {goodYAML + "    thesis: {lamda: 2}\n", "lamda"},
+		"no model":           {"name: x\n", "at least one model"},
+		"two of one name":    {goodYAML + strings.SplitAfter(goodYAML, "models:\n")[1], "twice"},
+		"blank in a name":    {change("name: net", "name: my net"), "without spaces"},
+		"file outside":       {change("net.onnx", "../net.onnx"), "inside"},
+		"unknown profile":    {change("profile: thesis", "profile: magic"), "magic"},
+		"unknown channel":    {change("[image]", "[image, smell]"), "smell"},
+		"no image":           {change("[image]", "[previous]"), "image"},
+		"grid that does not": {change("grid: 32", "grid: 33"), "33"},
+		"bad percentiles":    {change("grid: 32", "percentiles: [99, 1], grid: 32"), "percentiles"},
+		"bad alpha":          {goodYAML + "    thesis: {alpha: 7}\n", "alpha"},
+		"bad batch":          {goodYAML + "    hindsight: {batch: 0}\n", "batch"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Open(writeApp(t, c.yaml, nil))
+			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("error %v, want one that speaks of %q", err, c.says)
+			}
+		})
+	}
+}
+
+// network marshals a U-Net after change has been at it.
+func network(t *testing.T, channels int, change func(*onnx.Model)) []byte {
+	t.Helper()
+	m, err := train.UNet(train.UNetShape{Input: channels, Channels: []int{4, 8}, Groups: 2, Classes: 2}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(m)
+	}
+	data, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// A network that cannot be used is refused when the app is loaded, or at the first step for an operator that only cannot be differentiated,
+// with the reason.
+func TestBadNetworks(t *testing.T) {
+	unknown := func(m *onnx.Model) {
+		for _, n := range m.Graph.Nodes {
+			if n.Op == "MaxPool" {
+				n.Op = "Frobnicate"
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		data []byte
+		says []string
+	}{
+		"no network":         {[]byte("hello"), []string{"net.onnx"}},
+		"cut short":          {network(t, 1, nil)[:500], []string{"net.onnx"}},
+		"unknown operator":   {network(t, 1, unknown), []string{"Frobnicate", "18"}},
+		"too many channels":  {network(t, 3, nil), []string{"3 input channels", "1"}},
+		"external data":      {external(t), []string{"external"}},
+		"two outputs of one": {network(t, 1, func(m *onnx.Model) { m.Graph.Outputs = nil }), []string{"output"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			app, err := Open(writeApp(t, goodYAML, c.data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = app.Load(app.Models[0], noSession)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, says := range c.says {
+				if !strings.Contains(err.Error(), says) {
+					t.Errorf("error %v does not speak of %q", err, says)
+				}
+			}
+		})
+	}
+}
+
+// external is a model whose first weight lies in another file.
+func external(t *testing.T) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", "external_data.onnx"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// An operator that runs but has no derivative is reported at the first lesson, by node, operator and opset.
+func TestUndifferentiableOperator(t *testing.T) {
+	data := network(t, 1, func(m *onnx.Model) {
+		g := m.Graph
+		for _, n := range g.Nodes {
+			if n.Op == "Relu" {
+				n.Op, n.Name = "Trilu", "the odd one"
+				break
+			}
+		}
+	})
+	app, err := Open(writeApp(t, goodYAML, data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := app.Load(app.Models[0], noSession)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeros := func(c int) *tensor.Tensor { return tensor.Zeros[float32](1, 1, c, 8, 8) }
+	_, _, err = m.Engine.Step(context.Background(), adapt.StepOptions{Batch: 1}, []adapt.Weights{m.Engine.Network().Source()},
+		adapt.Lesson{X: zeros(1), Target: zeros(2), Scribble: zeros(2), Weight: zeros(1), Marked: zeros(1), Steps: 1})
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, says := range []string{"the odd one", "Trilu", "18"} {
+		if !strings.Contains(err.Error(), says) {
+			t.Errorf("error %v does not speak of %q", err, says)
+		}
+	}
+}
