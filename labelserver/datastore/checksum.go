@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"strings"
 	"sync"
 	"time"
 )
@@ -24,19 +23,6 @@ const (
 	SHA512 Hash = "SHA512"
 	MD5    Hash = "MD5" // clients name it; nothing is secured by it
 )
-
-// ParseChecksum splits "hex" (SHA-256) or "KIND:hex" into its parts, with hex in lower case. The error wraps ErrInvalid.
-func ParseChecksum(text string) (Hash, string, error) {
-	kind, sum, found := strings.Cut(text, ":")
-	if !found {
-		kind, sum = string(SHA256), text
-	}
-	h := Hash(strings.ToUpper(kind))
-	if h.new() == nil {
-		return "", "", unknownHash(Hash(kind))
-	}
-	return h, strings.ToLower(sum), nil
-}
 
 func (h Hash) new() hash.Hash {
 	switch h {
