@@ -82,7 +82,7 @@ labels.json, or name=number.`,
 	fl.StringVar(&f.annotator, "annotator", "centre", "shape of strokes: centre, line, contour or click")
 	fl.BoolVar(&f.sloppy, "sloppy", false, "let strokes cross borders, and some land on the wrong slice")
 	fl.BoolVar(&f.learnOnLeave, "learn-on-leaving", false, "learn from a slice when it is left, not when the next one gets a stroke")
-	fl.StringArrayVar(&f.overrides, "adapt", nil, "change a constant of adaptation, as key=value with the keys of app.yaml's adapt")
+	fl.StringArrayVar(&f.overrides, "adapt", nil, "change a constant of the method, such as thesis.lambda=3 or hindsight.steps=4 (the keys of app.yaml)")
 	fl.IntVar(&f.grid, "grid", 0, "change the side of the network's grid")
 	fl.IntVar(&f.pictures, "pictures", 3, "slices of each case shown as pictures")
 	fl.StringVarP(&f.out, "out", "o", "", "folder to write the report to; made if missing")
@@ -106,7 +106,7 @@ func (f *evalFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer func() { _ = lib.Close() }() // the process ends
-	sessions := &sessions{lib: lib, options: ort.Options{Device: f.device, Threads: f.threads}}
+	sessions := &sessions{lib: lib, options: ort.Options{Device: f.device, Threads: f.threads, NoSpinning: true}}
 	defer sessions.close()
 	model, hash, err := f.load(sessions.compile)
 	if err != nil {
@@ -324,7 +324,7 @@ func (f *evalFlags) load(compile adapt.Compiler) (*interact.Model, string, error
 	if f.grid != 0 {
 		m.Input.Grid = f.grid
 	}
-	if err := override(&m.Adapt, f.overrides); err != nil {
+	if err := override(&m, f.overrides); err != nil {
 		return nil, "", err
 	}
 	if f.network == "" {
@@ -348,16 +348,18 @@ func (f *evalFlags) load(compile adapt.Compiler) (*interact.Model, string, error
 	return model, hex.EncodeToString(sum[:]), err
 }
 
-// override sets constants of adaptation from texts key=value, by the keys of app.yaml.
-func override(a *apps.Adapt, changes []string) error {
+// override sets constants of the method from texts such as hindsight.steps=4, by the keys of app.yaml.
+func override(m *apps.Model, changes []string) error {
+	sections := map[string]any{"thesis": &m.Thesis, "hindsight": &m.Hindsight, "thickness": &m.Thickness}
 	for _, change := range changes {
-		key, value, ok := strings.Cut(change, "=")
-		if !ok {
-			return fmt.Errorf("--adapt %q: key=value is wanted", change)
+		path, value, ok := strings.Cut(change, "=")
+		section, key, dotted := strings.Cut(path, ".")
+		if !ok || !dotted || sections[section] == nil {
+			return fmt.Errorf("--adapt %q: something like thesis.lambda=3 or hindsight.steps=4 is wanted", change)
 		}
 		dec := yaml.NewDecoder(strings.NewReader(key + ": " + value))
 		dec.KnownFields(true)
-		if err := dec.Decode(a); err != nil {
+		if err := dec.Decode(sections[section]); err != nil {
 			return fmt.Errorf("--adapt %q: %w", change, err)
 		}
 	}
