@@ -492,11 +492,11 @@ func resizeRule(c *inferCall) ([]known, error) {
 // scaled is floor(n · scale).
 func (c *inferCall) scaled(n poly, scale elem) (poly, bool) {
 	size, fixed := n.constant()
-	factor, number_ := scale.constant()
+	factor, isNumber := scale.constant()
 	switch {
 	case scale.kind == unknownElem:
 		return nil, false
-	case fixed && number_:
+	case fixed && isNumber:
 		return number(int64(math.Floor(float64(size) * factor))), true
 	case scale.kind == exactElem:
 		return c.floorDiv(c.mul(n, scale.num), scale.den), true

@@ -41,11 +41,6 @@ func (p poly) constant() (int64, bool) {
 	return 0, false
 }
 
-func (p poly) is(n int64) bool {
-	c, ok := p.constant()
-	return ok && c == n
-}
-
 func (p poly) equal(q poly) bool { return maps.Equal(p, q) }
 
 func (p poly) plus(q poly, factor int64) poly {

@@ -405,6 +405,9 @@ def control():
     f.node.insert(0, const)
     f.attribute.append("beta")
     case("function", [helper.make_node("Swish", ["x"], ["m"], domain="scrawl.test", beta=1.5), helper.make_node("Swish", ["m"], ["y"], domain="scrawl.test", beta=0.5)], {"x": r(2, 3)}, functions=[f])
+    case("half precision inside", [  # of numbers that float16 holds exactly
+        node("Cast", "x", "h", to=TensorProto.FLOAT16), node("Mul", "h k", "m"), node("Constant", "", "c", value=numpy_helper.from_array(np.float16(0.25))), node("Add", "m c", "a"),
+        node("Cast", "a", "y", to=TensorProto.FLOAT)], {"x": f32(1.5, -2, 8)}, {"k": np.array([2, 0.5, -1], np.float16)}, opset=13)
 
 
 class Block(nn.Module):
