@@ -251,7 +251,7 @@ func (a *App) readModel(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	data, err := io.ReadAll(io.LimitReader(f, maxModel+1))
 	if err != nil {
 		return nil, err

@@ -57,7 +57,7 @@ func BenchmarkEncodeLabels(b *testing.B) {
 		m, _ := blob(size)
 		for _, packed := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%dx%dx%d/gzip=%v", size[0], size[1], size[2], packed), func(b *testing.B) {
-				b.SetBytes(int64(m.Geometry.Voxels()))
+				b.SetBytes(int64(m.Voxels()))
 				b.ReportAllocs()
 				for b.Loop() {
 					if err := nifti.EncodeLabels(io.Discard, m, nifti.Options{Compress: packed}); err != nil {

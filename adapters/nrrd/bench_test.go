@@ -34,7 +34,7 @@ func BenchmarkLabels(b *testing.B) {
 			o := nrrd.Options{Compress: packed}
 			name := fmt.Sprintf("%dx%dx%d/gzip=%v", size[0], size[1], size[2], packed)
 			b.Run("encode/"+name, func(b *testing.B) {
-				b.SetBytes(int64(m.Geometry.Voxels()))
+				b.SetBytes(int64(m.Voxels()))
 				b.ReportAllocs()
 				for b.Loop() {
 					if err := nrrd.EncodeLabels(io.Discard, m, o); err != nil {
@@ -44,7 +44,7 @@ func BenchmarkLabels(b *testing.B) {
 			})
 			file := drain(b, func(w io.Writer) error { return nrrd.EncodeLabels(w, m, o) })
 			b.Run("decode/"+name, func(b *testing.B) {
-				b.SetBytes(int64(m.Geometry.Voxels()))
+				b.SetBytes(int64(m.Voxels()))
 				b.ReportAllocs()
 				for b.Loop() {
 					if _, err := nrrd.DecodeLabels(bytes.NewReader(file), volume.Limits{}); err != nil {

@@ -89,7 +89,7 @@ func serve(ctx context.Context, cfg *config.Config, library string, stderr io.Wr
 	if err != nil {
 		return err
 	}
-	defer logFile.Close()
+	defer func() { _ = logFile.Close() }() // nothing is left to be told where
 	lib, err := ort.Open(library)
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ its state to a checkpoint now and then, and goes on from it when started again.`
 			if err != nil {
 				return err
 			}
-			defer lib.Close()
+			defer func() { _ = lib.Close() }() // the process ends
 			m, err := pretrain.Run(cmd.Context(), recipe, compiler(lib, ort.Options{Threads: threads, NoSpinning: true}), checkpoint, trainingProgress(cmd.ErrOrStderr()))
 			if err != nil {
 				return err

@@ -163,7 +163,7 @@ func TestNewSessionRefuses(t *testing.T) {
 
 func TestParseDevice(t *testing.T) {
 	for s, want := range map[string]ort.Device{
-		"": {}, "cpu": {}, " CPU ": {}, "cuda": {Kind: ort.CUDA}, "cuda:1": {Kind: ort.CUDA, Index: 1}, "auto": {Kind: ort.Auto},
+		"": {}, "cpu": {}, "Cpu": {}, "cuda": {Kind: ort.CUDA}, "cuda:1": {Kind: ort.CUDA, Index: 1}, "auto": {Kind: ort.Auto},
 	} {
 		if got, err := ort.ParseDevice(s); err != nil || got != want {
 			t.Errorf("%q: want %v, got %v, %v", s, want, got, err)

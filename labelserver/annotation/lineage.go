@@ -63,9 +63,8 @@ type lineage struct {
 	log []entry
 	// learned is what the newest entry's snapshot holds.
 	learned interact.Learned
-	// images holds the newest state of images that were worked on lately, by content hash.
+	// states holds the newest state of images that were worked on lately, by content hash.
 	states map[string]interact.State
-	used   time.Time
 }
 
 func (l *lineage) head() entry {

@@ -100,7 +100,7 @@ func choose(c client, r Request, platform string) (pin, error) {
 		what = "onnx runtime for GPUs"
 	}
 	if len(known) > 0 {
-		slices.SortFunc(known, func(a, b string) int { return cmp.Compare(a, b) })
+		slices.SortFunc(known, cmp.Compare[string])
 		return pin{}, fmt.Errorf("%s %s by way of %s is not among the versions whose content is known (%v): choose one of them, or give --sha256 too", what, version, c, known)
 	}
 	return pin{}, fmt.Errorf("%s for %s by way of %s is not known: give --url and --sha256 of a release archive", what, platform, c)
