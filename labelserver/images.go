@@ -9,7 +9,6 @@ import (
 	"scrawl/labelserver/annotation"
 	"scrawl/labelserver/api"
 	"scrawl/labelserver/datastore"
-	"scrawl/labelserver/httpapi"
 )
 
 // images is a datastore as the HTTP side sees it: files instead of readers, and errors in the terms of the annotation service.
@@ -24,23 +23,14 @@ func told(err error) error {
 	return err
 }
 
-func (s images) Stats(ctx context.Context) (httpapi.Stats, error) {
-	got, err := s.Store.Stats(ctx)
-	stats := httpapi.Stats{Total: got.Total, Completed: got.Completed}
-	for _, t := range got.Tags {
-		stats.Tags = append(stats.Tags, httpapi.TagCount(t))
-	}
-	return stats, err
-}
-
-func (s images) Image(ctx context.Context, id string) (httpapi.Item, error) {
+func (s images) Image(ctx context.Context, id string) (datastore.Item, error) {
 	item, err := s.Store.Image(ctx, id)
-	return httpapi.Item(item), told(err)
+	return item, told(err)
 }
 
-func (s images) Label(ctx context.Context, id, tag string) (httpapi.Item, error) {
+func (s images) Label(ctx context.Context, id, tag string) (datastore.Item, error) {
 	item, err := s.Store.Label(ctx, id, tag)
-	return httpapi.Item(item), told(err)
+	return item, told(err)
 }
 
 func (s images) AddImage(ctx context.Context, id, ext, path string, info *api.Object) error {
@@ -75,13 +65,4 @@ func (s images) UpdateImageInfo(ctx context.Context, id string, info *api.Object
 
 func (s images) UpdateLabelInfo(ctx context.Context, id, tag string, info *api.Object) error {
 	return told(s.Store.UpdateLabelInfo(ctx, id, tag, info))
-}
-
-func (s images) Labelled(ctx context.Context) ([]httpapi.Pair, error) {
-	got, err := s.Store.Labelled(ctx)
-	pairs := make([]httpapi.Pair, len(got))
-	for i, p := range got {
-		pairs[i] = httpapi.Pair{Image: httpapi.Item(p.Image), Label: httpapi.Item(p.Label)}
-	}
-	return pairs, told(err)
 }

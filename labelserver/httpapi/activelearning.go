@@ -12,6 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"scrawl/labelserver/api"
+	"scrawl/labelserver/datastore"
 )
 
 // postActiveLearning tells which image to label next: the strategy's words, the path and what is known of the image. The name
@@ -66,7 +67,7 @@ func (s *Server) strategy(name string) (Strategy, error) {
 }
 
 // recordServed notes in the image's info by which strategy and to whom it was given.
-func (s *Server) recordServed(c echo.Context, item Item, strategy string, params *api.Object) error {
+func (s *Server) recordServed(c echo.Context, item datastore.Item, strategy string, params *api.Object) error {
 	client, ok := params.Text("client_id")
 	if !ok || client == "" {
 		client = localUser
@@ -92,7 +93,7 @@ type checksums struct {
 type checksum struct{ version, sum string }
 
 // of returns "SHA256:hex", or "" for a file too large.
-func (c *checksums) of(item Item) (string, error) {
+func (c *checksums) of(item datastore.Item) (string, error) {
 	f, err := item.Open()
 	if err != nil {
 		return "", err

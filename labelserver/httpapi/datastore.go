@@ -23,6 +23,7 @@ import (
 	"scrawl/adapters/volume"
 	"scrawl/labelserver/annotation"
 	"scrawl/labelserver/api"
+	"scrawl/labelserver/datastore"
 )
 
 // Tags with a meaning of their own.
@@ -182,7 +183,7 @@ func (s *Server) getImage(c echo.Context) error {
 	return sendItem(c, item, "Image")
 }
 
-func sendItem(c echo.Context, item Item, what string) error {
+func sendItem(c echo.Context, item datastore.Item, what string) error {
 	f, err := item.Open()
 	if err != nil {
 		return missing(err, what)
@@ -213,7 +214,7 @@ func (s *Server) headImage(c echo.Context) error {
 }
 
 // checksumIs compares an item with "hex" (of SHA-256) or "ALGORITHM:hex".
-func checksumIs(item Item, want string) (bool, error) {
+func checksumIs(item datastore.Item, want string) (bool, error) {
 	algorithm, sum, found := strings.Cut(want, ":")
 	if !found {
 		algorithm, sum = "SHA256", want
@@ -479,7 +480,7 @@ func (s *Server) getDataset(c echo.Context) error {
 	return sendContent(c, f, "dataset.zip", `"`+fileVersion(info)+`"`, info.ModTime())
 }
 
-func (s *Server) writeDataset(ctx context.Context, w io.Writer, pairs []Pair) error {
+func (s *Server) writeDataset(ctx context.Context, w io.Writer, pairs []datastore.Pair) error {
 	z := zip.NewWriter(w)
 	for _, p := range pairs {
 		if err := ctx.Err(); err != nil {
@@ -512,7 +513,7 @@ func (s *Server) writeDataset(ctx context.Context, w io.Writer, pairs []Pair) er
 }
 
 // addToArchive stores a file as it is: most are compressed already.
-func addToArchive(z *zip.Writer, name string, item Item) error {
+func addToArchive(z *zip.Writer, name string, item datastore.Item) error {
 	f, err := item.Open()
 	if err != nil {
 		return err

@@ -29,6 +29,7 @@ import (
 	"scrawl/labelserver/annotation"
 	"scrawl/labelserver/api"
 	"scrawl/labelserver/config"
+	"scrawl/labelserver/datastore"
 	"scrawl/labelserver/obs"
 	"scrawl/labelserver/session"
 )
@@ -163,36 +164,36 @@ func (f *fakeService) last(t *testing.T) *annotation.Request {
 type fakeStore struct {
 	mu     sync.Mutex
 	dir    string
-	images map[string]Item
-	labels map[string]map[string]Item // tag, id
+	images map[string]datastore.Item
+	labels map[string]map[string]datastore.Item // tag, id
 }
 
 func notThere(what string) error { return fmt.Errorf("%s: %w", what, fs.ErrNotExist) }
 
-func (f *fakeStore) put(name, ext, from string, info *api.Object) (Item, error) {
+func (f *fakeStore) put(name, ext, from string, info *api.Object) (datastore.Item, error) {
 	if strings.ContainsAny(name, "\\") || strings.Contains(name, "..") || strings.HasPrefix(name, "/") || name == ext {
-		return Item{}, fmt.Errorf("%w: %q is no id", annotation.Invalid, name)
+		return datastore.Item{}, fmt.Errorf("%w: %q is no id", annotation.Invalid, name)
 	}
 	content, err := os.ReadFile(from)
 	if err != nil {
-		return Item{}, err
+		return datastore.Item{}, err
 	}
 	path := filepath.Join(f.dir, name)
 	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, content, 0o600)); err != nil {
-		return Item{}, err
+		return datastore.Item{}, err
 	}
 	info = info.Clone()
 	info.Set("ts", 1795425789)
 	info.Set("name", filepath.Base(name))
-	return Item{Path: path, Ext: ext, Info: info, Open: func() (*os.File, error) { return os.Open(path) }}, nil
+	return datastore.Item{Path: path, Ext: ext, Info: info, Open: func() (*os.File, error) { return os.Open(path) }}, nil
 }
 
-func (f *fakeStore) Stats(context.Context) (Stats, error) {
+func (f *fakeStore) Stats(context.Context) (datastore.Stats, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	stats := Stats{Total: len(f.images), Completed: len(f.labels["final"])}
+	stats := datastore.Stats{Total: len(f.images), Completed: len(f.labels["final"])}
 	for _, tag := range slices.Sorted(maps.Keys(f.labels)) {
-		stats.Tags = append(stats.Tags, TagCount{tag, len(f.labels[tag])})
+		stats.Tags = append(stats.Tags, datastore.TagCount{Tag: tag, Count: len(f.labels[tag])})
 	}
 	return stats, nil
 }
@@ -213,23 +214,23 @@ func (f *fakeStore) Document(context.Context) (*api.Object, error) {
 	return api.NewObject("name", "new-dataset", "description", "New Dataset", "images_dir", ".", "labels_dir", "labels", "objects", objects), nil
 }
 
-func (f *fakeStore) Image(_ context.Context, id string) (Item, error) {
+func (f *fakeStore) Image(_ context.Context, id string) (datastore.Item, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	item, ok := f.images[id]
 	if !ok {
-		return Item{}, notThere("image " + id)
+		return datastore.Item{}, notThere("image " + id)
 	}
 	item.Info = item.Info.Clone()
 	return item, nil
 }
 
-func (f *fakeStore) Label(_ context.Context, id, tag string) (Item, error) {
+func (f *fakeStore) Label(_ context.Context, id, tag string) (datastore.Item, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	item, ok := f.labels[tag][id]
 	if !ok {
-		return Item{}, notThere("label " + id)
+		return datastore.Item{}, notThere("label " + id)
 	}
 	item.Info = item.Info.Clone()
 	return item, nil
@@ -258,7 +259,7 @@ func (f *fakeStore) SaveLabel(_ context.Context, id, tag, ext, path string, info
 	}
 	item.ID = id
 	if f.labels[tag] == nil {
-		f.labels[tag] = make(map[string]Item)
+		f.labels[tag] = make(map[string]datastore.Item)
 	}
 	f.labels[tag][id] = item
 	return nil
@@ -303,12 +304,12 @@ func (f *fakeStore) UpdateLabelInfo(_ context.Context, id, tag string, info *api
 	return nil
 }
 
-func (f *fakeStore) Labelled(context.Context) ([]Pair, error) {
+func (f *fakeStore) Labelled(context.Context) ([]datastore.Pair, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var pairs []Pair
+	var pairs []datastore.Pair
 	for _, id := range slices.Sorted(maps.Keys(f.labels["final"])) {
-		pairs = append(pairs, Pair{f.images[id], f.labels["final"][id]})
+		pairs = append(pairs, datastore.Pair{Image: f.images[id], Label: f.labels["final"][id]})
 	}
 	return pairs, nil
 }
@@ -356,7 +357,7 @@ func newBench(t *testing.T, change ...func(o *Options)) *bench {
 	dir := t.TempDir()
 	b := &bench{
 		t: t, service: &fakeService{}, uploads: filepath.Join(dir, "uploads"),
-		store: &fakeStore{dir: filepath.Join(dir, "studies"), images: make(map[string]Item), labels: make(map[string]map[string]Item)},
+		store: &fakeStore{dir: filepath.Join(dir, "studies"), images: make(map[string]datastore.Item), labels: make(map[string]map[string]datastore.Item)},
 	}
 	if err := os.Mkdir(b.uploads, 0o700); err != nil {
 		t.Fatal(err)

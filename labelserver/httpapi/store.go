@@ -2,9 +2,9 @@ package httpapi
 
 import (
 	"context"
-	"os"
 
 	"scrawl/labelserver/api"
+	"scrawl/labelserver/datastore"
 )
 
 // Store is what the server needs of a datastore. Ids and tags come from clients as they are: the store checks them. A thing
@@ -12,12 +12,12 @@ import (
 // methods are safe for concurrent use, and what one has changed the next sees.
 type Store interface {
 	// Stats counts images, those with a final label, and labels by tag.
-	Stats(ctx context.Context) (Stats, error)
+	Stats(ctx context.Context) (datastore.Stats, error)
 	// Document is the whole index in the layout of datastore_v2.json.
 	Document(ctx context.Context) (*api.Object, error)
 	// Image and Label find a file by its image's id.
-	Image(ctx context.Context, id string) (Item, error)
-	Label(ctx context.Context, id, tag string) (Item, error)
+	Image(ctx context.Context, id string) (datastore.Item, error)
+	Label(ctx context.Context, id, tag string) (datastore.Item, error)
 	// AddImage stores a copy of a file under an id, over what was there. ext is the extension of the client's file name.
 	AddImage(ctx context.Context, id, ext, path string, info *api.Object) error
 	// SaveLabel stores a copy of a file as the label of an image under a tag, over what was there.
@@ -28,38 +28,7 @@ type Store interface {
 	UpdateImageInfo(ctx context.Context, id string, info *api.Object) error
 	UpdateLabelInfo(ctx context.Context, id, tag string, info *api.Object) error
 	// Labelled lists the images with a label under the tag final, in order of ids.
-	Labelled(ctx context.Context) ([]Pair, error)
-}
-
-// Stats are the counts of a datastore.
-type Stats struct {
-	Total, Completed int
-	Tags             []TagCount
-}
-
-// TagCount is the number of labels under one tag.
-type TagCount struct {
-	Tag   string
-	Count int
-}
-
-// Item is a stored image or label.
-type Item struct {
-	// ID is the image's id.
-	ID string
-	// Path is the absolute path, which answers tell clients on the same machine.
-	Path string
-	// Ext is the extension with its dot.
-	Ext string
-	// Info is what is known of it. It is the caller's own copy.
-	Info *api.Object
-	// Open opens the file.
-	Open func() (*os.File, error)
-}
-
-// Pair is an image with its label.
-type Pair struct {
-	Image, Label Item
+	Labelled(ctx context.Context) ([]datastore.Pair, error)
 }
 
 // Strategy picks the image to label next.
