@@ -81,6 +81,7 @@ type Input struct {
 	Multiple    int        `yaml:"multiple"`
 	Percentiles []float64  `yaml:"percentiles"`
 	Range       *[]float64 `yaml:"range"`
+	Focus       float64    `yaml:"focus"`
 }
 
 // TrainableNames are patterns of the weights that may move.
@@ -184,7 +185,7 @@ func (m Model) validate() error {
 }
 
 func (in Input) value() (interact.Input, error) {
-	v := interact.Input{Grid: in.Grid, Multiple: in.Multiple, Percentiles: [2]float64{0.5, 99.5}}
+	v := interact.Input{Grid: in.Grid, Multiple: in.Multiple, Percentiles: [2]float64{0.5, 99.5}, Focus: in.Focus}
 	for _, c := range in.Channels {
 		v.Channels = append(v.Channels, interact.Channel(c))
 	}

@@ -52,6 +52,9 @@ type Input struct {
 	// Percentiles of the volume's intensities that become 0 and 1, unless Range gives the intensities themselves.
 	Percentiles [2]float64
 	Range       *[2]float64
+	// Focus stretches the contrast around the object's own intensity once something is known of the object: the percentile, among the
+	// pixels looked at, of the differences to it that are still told apart. 0 leaves the volume's intensities as they are.
+	Focus float64
 }
 
 // Conditioned reports whether the network sees strokes itself.
@@ -97,6 +100,8 @@ func (in Input) Validate() error {
 		return fmt.Errorf("percentiles %v: 0 ≤ low < high ≤ 100 is wanted", in.Percentiles)
 	case in.Range != nil && in.Range[0] >= in.Range[1]:
 		return fmt.Errorf("intensity range %v: low < high is wanted", *in.Range)
+	case !(in.Focus >= 0 && in.Focus <= 100):
+		return fmt.Errorf("focus %g: a percentile from 0 to 100 is wanted", in.Focus)
 	}
 	return nil
 }

@@ -78,19 +78,25 @@ func (m *Model) window(v view, box morph.Rect, known bool) (transform.Window, er
 func (m *Model) inputs(v view, win transform.Window, p prompt) *tensor.Tensor {
 	g := m.Input.Grid
 	x := tensor.Zeros[float32](1, len(m.Input.Channels), g, g)
+	positive, negative := win.ForwardStroke(p.positive), win.ForwardStroke(p.negative)
+	var previous []float32
+	if p.prior != nil {
+		previous = win.Forward(p.prior.floats(), v.w, v.h, transform.Zero)
+	}
 	for c, name := range m.Input.Channels {
 		plane := x.Float32s()[c*g*g : (c+1)*g*g]
 		switch name {
 		case ChannelImage:
 			copy(plane, win.Forward(v.pixels, v.w, v.h, transform.Edge))
-		case ChannelPositive:
-			fill(plane, win.ForwardStroke(p.positive))
-		case ChannelNegative:
-			fill(plane, win.ForwardStroke(p.negative))
-		case ChannelPrevious:
-			if p.prior != nil {
-				copy(plane, win.Forward(p.prior.floats(), v.w, v.h, transform.Zero))
+			if m.Input.Focus > 0 {
+				m.Input.focus(plane, win.Inside(v.w, v.h), objectOf(previous, positive, negative))
 			}
+		case ChannelPositive:
+			fill(plane, positive)
+		case ChannelNegative:
+			fill(plane, negative)
+		case ChannelPrevious:
+			copy(plane, previous)
 		}
 	}
 	return x
