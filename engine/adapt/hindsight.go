@@ -37,7 +37,7 @@ type HindsightConfig struct {
 // Hindsight returns the constants found by measurement on CT and MR volumes.
 func Hindsight() HindsightConfig {
 	return HindsightConfig{
-		Steps: 10, Batch: 4, LearningRate: 1e-2, FirstStage: 0.4, NewestSlice: 0.5, StrokeWeight: 20,
+		Steps: 10, Batch: 4, LearningRate: 1e-2, FirstStage: 0.4, NewestSlice: 0.5, StrokeWeight: 2,
 		Alphas: []float64{0.99, 0.9}, Decay: 0.7, Memory: 12, Seed: 5, Augment: Thesis(),
 	}
 }
