@@ -227,7 +227,7 @@ func TestFailedLessonsLeaveNoTrace(t *testing.T) {
 	}
 }
 
-// TestLessonBatches checks what is learned: whole-slice weights of 1 and 21 under strokes that add up to 1 a step, nothing in the
+// TestLessonBatches checks what is learned: whole-slice weights of 1 and 1 plus the stroke weight under strokes that add up to 1 a step, nothing in the
 // padding, prompts as they were, and only examples of the newest slice's size.
 func TestLessonBatches(t *testing.T) {
 	e := conditioned(t)
@@ -256,7 +256,7 @@ func TestLessonBatches(t *testing.T) {
 			switch plain := weights[5*side]; {
 			case i%n < 4*side && w != 0:
 				t.Fatal("padding is learned")
-			case i%n >= 4*side && !under && w != plain, under && math.Abs(float64(w/plain)-21) > 1e-4:
+			case i%n >= 4*side && !under && w != plain, under && math.Abs(float64(w/plain)-1-c.StrokeWeight) > 1e-4:
 				t.Fatalf("weight %g of pixel %d, others have %g", w, i, plain)
 			}
 		}
