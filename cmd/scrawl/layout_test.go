@@ -20,17 +20,11 @@ var layers = map[string][]string{
 
 // owners are the modules that one package alone may import.
 var owners = map[string]string{
-	"github.com/labstack/echo/v4":         "scrawl/labelserver/httpapi",
-	"github.com/spf13/viper":              "scrawl/labelserver/config",
-	"github.com/suyashkumar/dicom":        "scrawl/adapters/dicom",
-	"github.com/yalue/onnxruntime_go":     "scrawl/engine/ort",
-	"github.com/spf13/cobra":              "scrawl/cmd/scrawl",
-	"google.golang.org/protobuf/proto":    "scrawl/engine/onnx",
-	"github.com/schollz/progressbar/v3":   "scrawl/cmd/scrawl",
-	"github.com/gofrs/flock":              "scrawl/labelserver/datastore/localstore",
-	"github.com/fsnotify/fsnotify":        "scrawl/labelserver/datastore/localstore",
-	"golang.org/x/term":                   "scrawl/cmd/scrawl",
-	"github.com/go-viper/mapstructure/v2": "scrawl/labelserver/config",
+	"github.com/labstack/echo/v4":     "scrawl/labelserver/httpapi",
+	"github.com/spf13/viper":          "scrawl/labelserver/config",
+	"github.com/suyashkumar/dicom":    "scrawl/adapters/dicom",
+	"github.com/yalue/onnxruntime_go": "scrawl/engine/ort",
+	"github.com/spf13/cobra":          "scrawl/cmd/scrawl",
 }
 
 type goPackage struct {
