@@ -25,7 +25,7 @@ import (
 )
 
 // benchServer serves the default app with one image and returns its address, the image and its truth.
-func benchServer(b *testing.B, size [3]int, spacing [3]float64) (address string, image *volume.Volume, truth *volume.LabelMap) {
+func benchServer(b *testing.B, size [3]int, spacing [3]float64) (s *Server, address string, image *volume.Volume, truth *volume.LabelMap) {
 	b.Helper()
 	lib := orttest.Library(b)
 	studies := b.TempDir()
@@ -41,7 +41,7 @@ func benchServer(b *testing.B, size [3]int, spacing [3]float64) (address string,
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := New(b.Context(), cfg, Parts{Library: lib, Log: zerolog.Nop(), Version: "bench"})
+	s, err = New(b.Context(), cfg, Parts{Library: lib, Log: zerolog.Nop(), Version: "bench"})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func benchServer(b *testing.B, size [3]int, spacing [3]float64) (address string,
 			b.Errorf("close: %v", err)
 		}
 	})
-	return "http://" + l.Addr().String(), image, truth
+	return s, "http://" + l.Addr().String(), image, truth
 }
 
 // request is an interaction as Slicer sends it.
@@ -165,7 +165,8 @@ func peakMemory() float64 {
 }
 
 // BenchmarkInteraction is one interaction over HTTP, from the request to the last byte of the answer: a stroke on another slice each
-// time, so that the slice left is learned from. The first answer, which includes reading the image, is reported apart.
+// time, so that the slice left is learned from. Learning goes on behind the answer and is reported apart, as is the first answer, which
+// includes reading the image.
 func BenchmarkInteraction(b *testing.B) {
 	for _, c := range []struct {
 		name    string
@@ -173,17 +174,22 @@ func BenchmarkInteraction(b *testing.B) {
 		spacing [3]float64
 	}{{"122x101x30", [3]int{122, 101, 30}, [3]float64{3, 3, 8}}, {"256x256x1", [3]int{256, 256, 1}, [3]float64{1.4, 1.4, 5}}} {
 		b.Run(c.name, func(b *testing.B) {
-			address, image, truth := benchServer(b, c.size, c.spacing)
+			s, address, image, truth := benchServer(b, c.size, c.spacing)
 			d := newDrawing(image, truth)
 			first := send(b, request(b, address, d.next(0)))
-			n := 0
+			n, learning := 0, time.Duration(0)
 			for b.Loop() {
 				b.StopTimer()
+				// The user looks at the answer; meanwhile the server learns.
+				start := time.Now()
+				s.annotator.Close()
+				learning += time.Since(start)
 				n++
 				r := request(b, address, d.next(n))
 				b.StartTimer()
 				send(b, r)
 			}
+			b.ReportMetric(learning.Seconds()*1e3/float64(n), "ms/learning")
 			b.ReportMetric(first.Seconds()*1e3, "ms/first")
 			b.ReportMetric(peakMemory(), "MiB/peak")
 		})
@@ -192,7 +198,7 @@ func BenchmarkInteraction(b *testing.B) {
 
 // BenchmarkInfoWhileInferring is GET /info/ while interactions keep the device busy: median and 99th percentile.
 func BenchmarkInfoWhileInferring(b *testing.B) {
-	address, image, truth := benchServer(b, [3]int{122, 101, 30}, [3]float64{3, 3, 8})
+	_, address, image, truth := benchServer(b, [3]int{122, 101, 30}, [3]float64{3, 3, 8})
 	d := newDrawing(image, truth)
 	var stop atomic.Bool
 	busy := make(chan struct{})

@@ -77,11 +77,30 @@ func Open(path string) (*Library, error) {
 		return nil, fmt.Errorf("open onnx runtime %s (version %s or newer, built for this system, is needed): %w", file, MinVersion, err)
 	}
 	version, err := ParseVersion(binding.GetVersion())
+	if err == nil {
+		err = shareArena()
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open onnx runtime %s: %w", file, err), binding.DestroyEnvironment())
 	}
 	process.open = &Library{path: file, version: version, opens: 1}
 	return process.open, nil
+}
+
+// shareArena gives all sessions one arena for what they need on the CPU while they run. Sessions of their own would each keep
+// their largest run's memory for good, and by default take twice as much of the system as they need.
+func shareArena() error {
+	memory, err := binding.GetMemoryInfo()
+	if err != nil {
+		return err
+	}
+	const byDefault, sameAsRequested = -1, 1
+	arena, err := binding.NewArenaCfg(0, sameAsRequested, byDefault, byDefault)
+	if err != nil {
+		return err
+	}
+	defer arena.Destroy()
+	return binding.CreateAndRegisterAllocator(memory, arena)
 }
 
 func resolve(path string) (string, error) {

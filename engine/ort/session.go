@@ -175,6 +175,7 @@ func set(opts *binding.SessionOptions, o Options) error {
 		opts.SetInterOpNumThreads(1),
 		opts.SetMemPattern(!o.DynamicShapes),
 		opts.SetLogSeverityLevel(binding.LoggingLevelFatal),
+		opts.AddSessionConfigEntry("session.use_env_allocators", "1"), // see shareArena
 	}
 	if o.NoSpinning {
 		steps = append(steps, opts.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"))

@@ -82,12 +82,12 @@ func (j journal) commit(l *lineage, e entry, state interact.State, learned *inte
 		}
 	}
 	if e.StateOf == e.Seq {
-		if err := writeGob(l.file("state", e.Seq), state); err != nil {
+		if err := writeGob(l.file("state", e.Seq), func(enc *gob.Encoder) error { return enc.Encode(state) }); err != nil {
 			return err
 		}
 	}
 	if learned != nil {
-		if err := writeGob(l.file("learned", e.Learned), *learned); err != nil {
+		if err := writeGob(l.file("learned", e.Learned), func(enc *gob.Encoder) error { return encodeLearned(enc, *learned) }); err != nil {
 			return err
 		}
 	}
@@ -113,7 +113,7 @@ func (j journal) state(l *lineage, e entry) (interact.State, error) {
 	if e.StateOf == 0 {
 		return s, nil
 	}
-	err := readGob(l.file("state", e.StateOf), &s)
+	err := readGob(l.file("state", e.StateOf), func(dec *gob.Decoder) error { return dec.Decode(&s) })
 	return s, err
 }
 
@@ -126,7 +126,10 @@ func (j journal) learned(l *lineage, seq int) (interact.Learned, error) {
 	if seq == 0 {
 		return learned, nil
 	}
-	err := readGob(l.file("learned", seq), &learned)
+	err := readGob(l.file("learned", seq), func(dec *gob.Decoder) (err error) {
+		learned, err = decodeLearned(dec)
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return learned, errThinned
 	}
@@ -215,20 +218,20 @@ func (j journal) identities() ([]identity, error) {
 	return ids, nil
 }
 
-func writeGob(name string, v any) error {
+func writeGob(name string, encode func(*gob.Encoder) error) error {
 	return atomicfile.Write(name, func(w io.Writer) error {
 		z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
 		if err != nil {
 			return err
 		}
-		if err := gob.NewEncoder(z).Encode(v); err != nil {
+		if err := encode(gob.NewEncoder(z)); err != nil {
 			return err
 		}
 		return z.Close()
 	})
 }
 
-func readGob(name string, v any) error {
+func readGob(name string, decode func(*gob.Decoder) error) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -238,7 +241,7 @@ func readGob(name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", filepath.Base(name), err)
 	}
-	if err := gob.NewDecoder(z).Decode(v); err != nil {
+	if err := decode(gob.NewDecoder(z)); err != nil {
 		return fmt.Errorf("read %s: %w", filepath.Base(name), err)
 	}
 	return nil
