@@ -2,6 +2,7 @@ package interact
 
 import (
 	"context"
+	"math"
 	"slices"
 
 	"scrawl/adapters/morph"
@@ -88,6 +89,11 @@ func (r *run) walk(ctx context.Context, w adapt.Weights, axis, from, end, step i
 	prior := r.state.Anchors[SliceKey{Axis: axis, Slice: from}].Answer
 	width, height := r.size(axis)
 	none := morph.New(width, height)
+	anchor, err := r.img.view(SliceKey{Axis: axis, Slice: from})
+	if err != nil {
+		return err
+	}
+	seen := appearanceOf(anchor, prior.mask(width, height))
 	for n := from + step; (end-n)*step > 0; n += step {
 		before := prior.mask(width, height)
 		if before.Count() < smallest {
@@ -101,7 +107,7 @@ func (r *run) walk(ctx context.Context, w adapt.Weights, axis, from, end, step i
 		if err != nil {
 			return err
 		}
-		answer = connected(answer, before)
+		answer = connected(seen.keep(within(answer, before, v.spacing), v), before)
 		if answer.mask(width, height).Count() < smallest {
 			return nil
 		}
@@ -110,6 +116,59 @@ func (r *run) walk(ctx context.Context, w adapt.Weights, axis, from, end, step i
 		r.report.Carried++
 	}
 	return nil
+}
+
+// How far an object can reach from one slice to the next: leastReach in mm, plus a share of its size. What lies further is a leak.
+const (
+	leastReach = 6
+	reachShare = 0.2
+)
+
+// within keeps what lies inside the neighbour's mask or no further from it than an object moves between slices, so that a leak in one
+// slice cannot grow through the volume.
+func within(p Probability, before morph.Mask, spacing [2]float64) Probability {
+	size := math.Sqrt(float64(before.Count()) * spacing[0] * spacing[1])
+	reach := float32(leastReach + reachShare*size)
+	out := slices.Clone(p)
+	for i, d := range before.Distance(spacing) {
+		if d > reach {
+			out[i] = 0
+		}
+	}
+	return out
+}
+
+// appearance is the range of intensities of an object on the anchor it is carried from.
+type appearance struct{ low, high float32 }
+
+// appearanceBlur is the width in pixels over which intensities are averaged before they are compared, and appearanceSlack by how
+// much they may leave the anchor's range, as a share of that range.
+const (
+	appearanceBlur  = 1
+	appearanceSlack = 0.25
+)
+
+func appearanceOf(v view, object morph.Mask) appearance {
+	smooth := morph.Blur(v.pixels, v.w, v.h, appearanceBlur, 3)
+	inside := chosen(smooth, object)
+	if len(inside) == 0 {
+		return appearance{0, 1}
+	}
+	a := appearance{percentile(inside, 2), percentile(inside, 98)}
+	slack := appearanceSlack * (a.high - a.low)
+	return appearance{a.low - slack, a.high + slack}
+}
+
+// keep leaves out what does not look like the object did on its anchor: tissue that a leak has reached, or what lies where the object
+// has ended.
+func (a appearance) keep(p Probability, v view) Probability {
+	out := slices.Clone(p)
+	for i, x := range morph.Blur(v.pixels, v.w, v.h, appearanceBlur, 3) {
+		if x < a.low || x > a.high {
+			out[i] = 0
+		}
+	}
+	return out
 }
 
 // connected keeps those parts of an answer that touch the neighbour's mask: what is carried is one object, not

@@ -6,7 +6,8 @@
 // Strokes are flat: each lies in one slice of one of the three planes. The slices with strokes are answered first, each
 // from its image, its strokes and the mask it had before. From those anchors the object is carried outward slice by slice,
 // every slice taking its neighbour's mask as the previous prediction, until the object ends or the next anchor is reached;
-// between two anchors the answers from both sides are blended. Anchors stay as they were answered.
+// between two anchors the answers from both sides are blended. What lies far from the neighbour's mask, or looks unlike the
+// object on its anchor, is left out on the way. Anchors stay as they were answered.
 //
 // Clients send all their strokes every time. [Model.Interact] compares them with the last set, so that only slices whose
 // strokes changed are answered anew. A slice that the user leaves for another counts as accepted, and is then learned
