@@ -80,7 +80,7 @@ func imageShare(memory int64) int64 { return memory / 2 }
 
 func (s *Server) load(ctx context.Context, app *apps.App, lib *ort.Library) ([]annotation.Entry, error) {
 	compile := func(model []byte) (adapt.Session, error) {
-		// Threads that spin while they wait are a sixth faster on an idle machine, and a hundred times slower on one whose cores
+		// Threads that spin while they wait are a sixth faster on an idle machine, and many times slower on one whose cores
 		// something else needs too, such as a viewer.
 		session, err := lib.NewSession(model, ort.Options{Device: s.cfg.Runtime.Device, Threads: s.cfg.Runtime.Threads, NoSpinning: true})
 		if err != nil {
