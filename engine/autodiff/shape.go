@@ -159,27 +159,19 @@ func (t *tape) unslice(dy, x, y string, axis, start, step int64) string {
 		first = t.op("Min", t.b.Int64s(start), dim)
 	}
 	if step > 1 {
-		dy = t.stretch(dy, axis, step, t.rankOf(x))
+		dy = t.stretch(dy, axis, step)
 		taken = t.mul(taken, t.b.Int64s(step))
 	}
 	return t.pad(dy, first, t.sub(t.sub(dim, first), taken), axis)
 }
 
-func (t *tape) rankOf(v string) int { return len(t.shape(v)) }
-
 // stretch puts step−1 zeros after each element along an axis of v.
-func (t *tape) stretch(v string, axis, step int64, rank int) string {
+func (t *tape) stretch(v string, axis, step int64) string {
 	v = t.op("Unsqueeze", v, t.b.Int64s(axis+1))
 	v = t.padFixed(v, []int64{0}, []int64{step - 1}, []int64{axis + 1})
-	shape := make([]int64, rank)
-	if axis == 0 {
-		// Reshape copies sizes by position, so the merged axis is the one left to be inferred.
-		rest := t.op("Slice", t.op("Shape", v), t.b.Int64s(2), t.b.Int64s(1<<62), t.b.Int64s(0))
-		return t.op("Reshape", v, t.concat(0, t.b.Int64s(-1), rest))
-	}
-	head := shape[:axis]
+	// Reshape copies the sizes before the axis (0) and infers the merged one (-1).
 	rest := t.op("Slice", t.op("Shape", v), t.b.Int64s(axis+2), t.b.Int64s(1<<62), t.b.Int64s(0))
-	return t.op("Reshape", v, t.concat(0, t.b.Int64s(append(append([]int64{}, head...), -1)...), rest))
+	return t.op("Reshape", v, t.concat(0, t.b.Int64s(append(repeat(0, int(axis)), -1)...), rest))
 }
 
 // Pad: constant padding is cut off; reflected and repeated edges are added back to where they came from.

@@ -248,7 +248,7 @@ func (a *Annotator) interact(ctx context.Context, l *lineage, j *job) (outcome, 
 // repeat answers what needs no thinking: the same strokes again, or strokes that were answered before (undo and redo).
 func (a *Annotator) repeat(l *lineage, j *job, state interact.State) (outcome, bool, error) {
 	last, known := l.last(j.img.hash)
-	if known && last.Strokes == j.key() && state.Answer != nil && j.sameOptions(l) {
+	if known && last.Strokes == j.key() && state.Answer != nil && j.reset == resetNothing {
 		return outcome{mask: j.limited(state.Answer), note: "the same strokes again: nothing was learned"}, true, nil
 	}
 	found, newest, ok := l.earlier(j.img.hash, j.key(), emptyKey(j.img))

@@ -203,9 +203,6 @@ func choice(params *api.Object, name, def string, allowed ...string) (string, er
 
 func (j *job) key() string { return j.strokesKey }
 
-// sameOptions reports whether the answer on record was made with options that could not change it.
-func (j *job) sameOptions(*lineage) bool { return j.reset == resetNothing }
-
 func (j *job) request() interact.Request {
 	r := interact.Request{Strokes: j.strokes, Previous: j.previous, Protected: j.protected, Options: j.options}
 	if j.box != nil {

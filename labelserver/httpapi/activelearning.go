@@ -1,12 +1,9 @@
 package httpapi
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"io"
+	"context"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -46,7 +43,7 @@ func (s *Server) postActiveLearning(c echo.Context) error {
 	sample.Merge(details)
 	sample.Set("path", item.Path)
 	sample.Merge(item.Info)
-	if sum, err := s.checksums.of(item); err == nil && sum != "" {
+	if sum, err := s.checksum(c.Request().Context(), item); err == nil && sum != "" {
 		sample.Set("checksum", sum)
 	}
 	if err := s.recordServed(c, item, name, params); err != nil {
@@ -83,53 +80,24 @@ func (s *Server) recordServed(c echo.Context, item datastore.Item, strategy stri
 // maxChecksumBytes bounds the files for which a checksum is worth its time.
 const maxChecksumBytes = 1 << 30
 
-// checksums remembers the hashes of images. With one in the answer Slicer notices that a file of the same name in its cache is
-// another image.
-type checksums struct {
-	mu    sync.Mutex
-	known map[string]checksum
-}
-
-type checksum struct{ version, sum string }
-
-// of returns "SHA256:hex", or "" for a file too large.
-func (c *checksums) of(item datastore.Item) (string, error) {
+// checksum returns "SHA256:hex" of an image, or "" for a file too large. With one in the answer Slicer notices that a file of the same
+// name in its cache is another image.
+func (s *Server) checksum(ctx context.Context, item datastore.Item) (string, error) {
 	f, err := item.Open()
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = f.Close() }() // only read
 	info, err := f.Stat()
+	_ = f.Close() // nothing was written
 	if err != nil {
 		return "", err
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxChecksumBytes {
 		return "", nil
 	}
-	version := fileVersion(info)
-	c.mu.Lock()
-	known := c.known[item.ID]
-	c.mu.Unlock()
-	if known.version == version {
-		return known.sum, nil
-	}
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	sum, err := s.checksums.Of(ctx, item, datastore.SHA256)
+	if err != nil {
 		return "", err
 	}
-	sum := "SHA256:" + hex.EncodeToString(h.Sum(nil))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.known == nil {
-		c.known = make(map[string]checksum)
-	}
-	c.known[item.ID] = checksum{version, sum}
-	return sum, nil
-}
-
-// forget drops the hash of an image that is gone.
-func (c *checksums) forget(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.known, id)
+	return "SHA256:" + sum, nil
 }

@@ -3,11 +3,12 @@ package httpapi
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 
+	"scrawl/adapters/format"
 	"scrawl/adapters/volume"
 	"scrawl/labelserver/annotation"
 )
@@ -61,28 +62,16 @@ func (s *Server) decodeLabels(ctx context.Context, name string, r io.Reader) (*v
 // decodeBinary reads a raw mask on the grid of its image, i fastest: one byte a voxel as MONAI Label expects it, or two (little
 // endian) as OHIF version 2 sends it. The length tells which.
 func decodeBinary(path string, grid volume.Geometry) (*volume.LabelMap, error) {
-	voxels := int64(grid.Size[0]) * int64(grid.Size[1]) * int64(grid.Size[2])
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if info.Size() != voxels && info.Size() != 2*voxels {
-		return nil, fmt.Errorf("raw mask: %w: it has %d bytes, want %d (uint8) or %d (uint16) for the image's %d×%d×%d voxels", annotation.Invalid,
-			info.Size(), voxels, 2*voxels, grid.Size[0], grid.Size[1], grid.Size[2])
+	defer func() { _ = f.Close() }() // only read
+	m, err := format.DecodeBin(f, grid)
+	if errors.Is(err, volume.ErrFormat) {
+		return nil, fmt.Errorf("%w: %w", annotation.Invalid, err)
 	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	labels := make([]uint16, voxels)
-	for i := range labels {
-		if int64(len(raw)) == voxels {
-			labels[i] = uint16(raw[i])
-		} else {
-			labels[i] = binary.LittleEndian.Uint16(raw[2*i:])
-		}
-	}
-	return &volume.LabelMap{Geometry: grid, Labels: labels}, nil
+	return m, err
 }
 
 func (s *Server) encodeLabels(ext string, m *volume.LabelMap, dtype string, compress bool) ([]byte, error) {

@@ -153,10 +153,11 @@ func (s *Server) deleteImage(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
+	item, _ := s.o.Store.Image(ctx, id) // for its path alone; RemoveImage says what is wrong with an id
 	if err := s.o.Store.RemoveImage(ctx, id); err != nil {
 		return err
 	}
-	s.checksums.forget(id)
+	s.checksums.Forget(item.Path)
 	if err := s.forget(ctx, id); err != nil {
 		return err
 	}

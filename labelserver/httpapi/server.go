@@ -19,6 +19,7 @@ import (
 	"scrawl/labelserver/annotation"
 	"scrawl/labelserver/api"
 	"scrawl/labelserver/config"
+	"scrawl/labelserver/datastore"
 	"scrawl/labelserver/obs"
 	"scrawl/labelserver/session"
 )
@@ -58,7 +59,7 @@ type Server struct {
 	home    []byte
 	metrics serverMetrics
 
-	checksums checksums
+	checksums datastore.Checksums
 }
 
 // New puts a server together. It starts nothing.
