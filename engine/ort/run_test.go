@@ -217,37 +217,34 @@ func TestZeroSizeTensors(t *testing.T) {
 // Trap 1: the binding holds bare pointers during a run, so a collection in its midst must not take the inputs.
 func TestInputsLiveThroughTheRun(t *testing.T) {
 	s := newSession(t, "loop")
-	const side = 64
-	var collected, early atomic.Int64
-	in := func() tensors {
-		x := tensor.Zeros[float32](side, side)
-		for i := range x.Float32s() {
-			x.Float32s()[i] = 1 + float32(i%7)
-		}
-		runtime.AddCleanup(&x.Float32s()[0], func(int) { collected.Add(1) }, 0)
-		return tensors{"x": x, "n": tensor.Scalar[int64](20_000)}
-	}()
-	stop, stopped := make(chan struct{}), make(chan struct{})
+	var collected atomic.Int64
+	watched := func(steps int64) tensors {
+		in := slowInputs(steps)
+		runtime.AddCleanup(&in["x"].Float32s()[0], func(int) { collected.Add(1) }, 0)
+		return in
+	}
+	// A run that does not end by itself: whatever is collected before it is cancelled is collected during it.
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error)
 	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				runtime.GC()
-				early.Store(collected.Load())
-			}
-		}
+		_, err := s.Run(ctx, watched(1<<40), nil)
+		failed <- err
 	}()
-	got, err := s.Run(t.Context(), in, nil)
-	close(stop)
-	<-stopped
+	for range 20 {
+		time.Sleep(5 * time.Millisecond)
+		runtime.GC()
+	}
+	early := collected.Load()
+	cancel()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Fatalf("the run ended with %v", err)
+	}
+	if early != 0 {
+		t.Error("the input was collected during the run")
+	}
+	got, err := s.Run(t.Context(), watched(20_000), nil)
 	if err != nil {
 		t.Fatal(err)
-	}
-	if early.Load() != 0 {
-		t.Error("the input was collected during the run")
 	}
 	same[float32](t, "largest", maxOf(got["s"]), []int{}, 1)
 }
