@@ -1,0 +1,142 @@
+// Package codec decodes the compressed pixels of DICOM images (PS3.5, section 8.2 and annex A.4), in Go. It takes the bytes of one
+// frame, with its fragments already joined, and knows no DICOM parser.
+//
+//	1.2.840.10008.1.2.5     RLE Lossless             PS3.5 annex G; 8, 16, 32 bits allocated
+//
+// Samples come back as the stream holds them after its own colour transform: JPEG 2000's components are transformed back (YBR_RCT
+// and YBR_ICT become RGB), those of JPEG and RLE are not (YBR_FULL and YBR_FULL_422 stay luminance and chrominance, sub-sampled
+// chrominance is brought to full size). The photometric interpretation tells the caller which it is.
+//
+// A declared size is never believed alone: the image must be within the decoder's limit, agree with what the stream says, and be
+// something that so many bytes can hold. Errors are of the kinds volume.ErrFormat, ErrTooLarge and ErrUnsupported.
+package codec
+
+import (
+	"fmt"
+	"math"
+
+	"scrawl/adapters/dicom/codec/internal/frame"
+	"scrawl/adapters/volume"
+)
+
+// Frame is what the data set declares about a frame: the attributes of the Image Pixel module (PS3.3 C.7.6.3). The planar
+// configuration is not among them, for the decoded samples are always interleaved.
+type Frame struct {
+	Rows, Columns int
+	// Samples is the number of samples per pixel: 1, or 3 for colour.
+	Samples                   int
+	BitsAllocated, BitsStored int
+	// Signed is a pixel representation of 1.
+	Signed bool
+}
+
+// Image is a decoded frame.
+type Image struct {
+	Rows, Columns   int
+	SamplesPerPixel int
+	// Samples holds [Rows][Columns][SamplesPerPixel] stored values, before any rescale: BitsStored bits, with their sign where the
+	// frame is signed.
+	Samples []int32
+}
+
+// DefaultMaxSamples allows 8192×8192 pixels of one sample, which take 256 MiB.
+const DefaultMaxSamples = 1 << 26
+
+// Decoder decodes frames. The zero value is ready for use; it may be used by many goroutines at once.
+type Decoder struct {
+	// MaxSamples is the largest number of samples of a frame, DefaultMaxSamples if 0. A decoded frame takes 4 bytes for each, and
+	// decoding up to 8 more.
+	MaxSamples int
+	// Workers is how many goroutines decode one frame where its syntax lets them, 1 if 0.
+	Workers int
+}
+
+// Decode decodes a frame with the zero Decoder.
+func Decode(transferSyntaxUID string, data []byte, f Frame) (Image, error) {
+	return Decoder{}.Decode(transferSyntaxUID, data, f)
+}
+
+// Supported tells whether Decode knows the transfer syntax.
+func Supported(transferSyntaxUID string) bool {
+	_, ok := syntaxes[transferSyntaxUID]
+	return ok
+}
+
+// A syntax names a transfer syntax and how its frames are decoded.
+type syntax struct {
+	name   string
+	decode func(data []byte, f Frame, d frame.Declared) (frame.Image, error)
+}
+
+var syntaxes = map[string]syntax{
+	"1.2.840.10008.1.2.5": {"RLE Lossless", decodeRLE},
+}
+
+// Decode decodes one frame. The result holds nothing of data.
+func (d Decoder) Decode(transferSyntaxUID string, data []byte, f Frame) (Image, error) {
+	s, ok := syntaxes[transferSyntaxUID]
+	if !ok {
+		return Image{}, fmt.Errorf("transfer syntax %q: %w: no decoder", transferSyntaxUID, volume.ErrUnsupported)
+	}
+	img, err := d.decode(s, data, f)
+	if err != nil {
+		return Image{}, fmt.Errorf("%s frame of %d bytes: %w", s.name, len(data), err)
+	}
+	return img, nil
+}
+
+func (d Decoder) decode(s syntax, data []byte, f Frame) (Image, error) {
+	if err := d.check(f); err != nil {
+		return Image{}, err
+	}
+	declared := frame.Declared{Width: f.Columns, Height: f.Rows, Components: f.Samples, Workers: max(d.Workers, 1)}
+	decoded, err := s.decode(data, f, declared)
+	if err != nil {
+		return Image{}, err
+	}
+	store(decoded, f)
+	return Image{Rows: f.Rows, Columns: f.Columns, SamplesPerPixel: f.Samples, Samples: decoded.Pix}, nil
+}
+
+// check refuses frames that cannot be or are too large, before anything is read.
+func (d Decoder) check(f Frame) error {
+	limit := d.MaxSamples
+	if limit <= 0 {
+		limit = DefaultMaxSamples
+	}
+	switch {
+	case f.Rows < 1 || f.Rows > math.MaxUint16 || f.Columns < 1 || f.Columns > math.MaxUint16:
+		return frame.Malformed("%d rows of %d columns, want 1 to 65535 of each", f.Rows, f.Columns)
+	case f.Samples < 1 || f.Samples > 4:
+		return frame.Malformed("%d samples per pixel, want 1 to 4", f.Samples)
+	case f.BitsStored < 1 || f.BitsStored > f.BitsAllocated:
+		return frame.Malformed("%d bits stored of %d allocated", f.BitsStored, f.BitsAllocated)
+	case f.BitsAllocated > 32 || f.BitsStored == 32 && !f.Signed:
+		return frame.Unsupported("%d bits stored of %d allocated: want at most 32 signed or 31 unsigned", f.BitsStored, f.BitsAllocated)
+	case int64(f.Rows)*int64(f.Columns)*int64(f.Samples) > int64(limit):
+		return fmt.Errorf("%w: %d×%d pixels of %d samples, at most %d samples are accepted",
+			volume.ErrTooLarge, f.Columns, f.Rows, f.Samples, limit)
+	}
+	return nil
+}
+
+// store turns the samples of a stream into stored values: BitsStored bits, of which the uppermost is a sign where the frame is
+// signed. A stream of fewer bits than BitsStored has its sign in its own uppermost bit. Bits above BitsStored, which old images
+// use for overlays, are dropped.
+func store(img frame.Image, f Frame) {
+	bits := min(img.Precision, f.BitsStored)
+	if img.Signed && f.Signed && img.Precision <= f.BitsStored || !img.Signed && !f.Signed && img.Precision <= f.BitsStored {
+		return
+	}
+	shift := 32 - bits
+	if f.Signed {
+		for i, v := range img.Pix {
+			img.Pix[i] = v << shift >> shift
+		}
+		return
+	}
+	mask := int32(uint32(math.MaxUint32) >> shift)
+	for i, v := range img.Pix {
+		img.Pix[i] = v & mask
+	}
+}
