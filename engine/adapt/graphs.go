@@ -226,7 +226,8 @@ type StepOptions struct {
 	// AveragePerStep takes the averages after every step; otherwise once, after the last.
 	AveragePerStep bool
 	Optimizer      Optimizer
-	// Dice adds 1 − the soft Dice coefficient of class 1 to the loss (Milletari et al. 2016), for training from scratch.
+	// Dice adds 1 − the mean soft Dice coefficient of the classes but background to the loss (Milletari et al. 2016), for training from
+	// masks that people drew.
 	Dice bool
 	// ClipNorm is the largest global norm of a step's gradient (0: unbounded).
 	ClipNorm float32
@@ -395,7 +396,7 @@ func (n *Network) losses(b *onnx.Builder, o StepOptions) (loss, cons, inter stri
 	}
 	cons, inter = crossEntropy(inTarget, inWeight), crossEntropy(inScribble, inMarked)
 	if o.Dice {
-		cons = b.Op("Add", []string{cons, softDice(b, logp)})
+		cons = b.Op("Add", []string{cons, n.softDice(b, logp)})
 	}
 	return b.Op("Add", []string{cons, b.Op("Mul", []string{inter, inLambda})}), cons, inter
 }
@@ -409,18 +410,20 @@ func pickBatch(outer, sub *onnx.Builder, iteration string) {
 	}
 }
 
-// softDice is 1 − the mean over the batch of (2Σ p·t + 1) / (Σp + Σt + 1) for class 1.
-func softDice(b *onnx.Builder, logp string) string {
+// softDice is 1 − the mean over the batch and the classes but background of (2Σ p·t + 1) / (Σp + Σt + 1), over the pixels that have a
+// weight.
+func (n *Network) softDice(b *onnx.Builder, logp string) string {
 	pick := func(v string) string {
-		return b.Op("Gather", []string{v, b.Int64s(1)}, onnx.WithInt("axis", 1))
+		return b.Op("Slice", []string{v, b.Int64s(1), b.Int64s(int64(n.Classes)), b.Int64s(1)})
 	}
 	sum := func(v string) string {
-		return b.Op("ReduceSum", []string{v, b.Int64s(1, 2, 3)}, onnx.WithInt("keepdims", 0))
+		return b.Op("ReduceSum", []string{v, b.Int64s(2, 3)}, onnx.WithInt("keepdims", 0))
 	}
-	p, t := b.Op("Exp", []string{pick(logp)}), pick(ofStep(inTarget))
+	counted := b.Op("Sign", []string{ofStep(inWeight)})
+	p, t := b.Op("Mul", []string{b.Op("Exp", []string{pick(logp)}), counted}), pick(ofStep(inTarget))
 	one := b.Float(1)
 	num := b.Op("Add", []string{b.Op("Mul", []string{sum(b.Op("Mul", []string{p, t})), b.Float(2)}), one})
-	den := b.Op("Add", []string{b.Op("Add", []string{sum(p), sum(t)}), one})
+	den := b.Op("Add", []string{b.Op("Add", []string{sum(p), sum(b.Op("Mul", []string{t, counted}))}), one})
 	dice := b.Op("ReduceMean", []string{b.Op("Div", []string{num, den})}, onnx.WithInt("keepdims", 0))
 	return b.Op("Sub", []string{one, dice})
 }

@@ -118,3 +118,52 @@ func TestGateBounds(t *testing.T) {
 		})
 	})
 }
+
+// Work in the background lets everybody else pass, but not forever, and is never turned away.
+func TestGateBackground(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := ort.NewGate(1, 20)
+		leave := mustEnter(t, g)
+		order := make(chan string, 32)
+		enter := func(name string, by func(context.Context) (func(), error)) {
+			go func() {
+				leave, err := by(t.Context())
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+					return
+				}
+				order <- name
+				time.Sleep(time.Second)
+				leave()
+			}()
+			synctest.Wait()
+		}
+		enter("training", g.EnterBackground)
+		for range 10 {
+			enter("annotator", g.Enter)
+		}
+		leave()
+		time.Sleep(time.Minute)
+		close(order)
+		place, n := -1, 0
+		for name := range order {
+			if name == "training" {
+				place = n
+			}
+			n++
+		}
+		if place != 8 || n != 11 {
+			t.Errorf("training was let in after %d of %d callers, want after 8 of 11", place, n)
+		}
+
+		busy := ort.NewGate(1, 0)
+		leave = mustEnter(t, busy)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := busy.EnterBackground(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("in the background at a full gate: want to wait until the context ends, got %v", err)
+		}
+		leave()
+		checkLoad(t, busy, 0, 0)
+	})
+}

@@ -29,7 +29,8 @@ func Defaults() Options {
 	return Options{Batch: 8, LearningRate: 1e-3, Warmup: 100, WeightDecay: 1e-4, ClipNorm: 1, Average: 0.998}
 }
 
-// Trainer trains one network with AdamW on the sum of cross-entropy and soft Dice. It is not safe for concurrent use.
+// Trainer trains one network with AdamW on the sum of cross-entropy and soft Dice, over any number of classes. It is not safe for
+// concurrent use.
 type Trainer struct {
 	engine *adapt.Engine
 	opts   Options
@@ -58,6 +59,9 @@ func (t *Trainer) Predict(ctx context.Context, x *tensor.Tensor) (*tensor.Tensor
 	return t.engine.Predict(ctx, t.sets[0], x)
 }
 
+// Student returns the weights in training themselves, with which Predict answers.
+func (t *Trainer) Student() adapt.Weights { return t.sets[0] }
+
 // Weights returns the averaged weights.
 func (t *Trainer) Weights() adapt.Weights { return t.sets[1] }
 
@@ -75,29 +79,29 @@ func (t *Trainer) correction() float64 {
 	return math.Sqrt(1-math.Pow(0.999, k)) / (1 - math.Pow(0.9, k))
 }
 
-// Step takes one step on a batch: x [B,C,H,W], the foreground masks target [B,1,H,W] of 0 and 1. fraction tells how much of
-// all training is done. It returns the loss before the step.
+// Batch is what one step learns from.
+type Batch struct {
+	X *tensor.Tensor // [B,C,H,W]
+	// Target [B,1,H,W] holds the number of each pixel's class, 0 for background.
+	Target *tensor.Tensor
+	// Valid [B,1,H,W] is 1 where a pixel counts and 0 where it is padding; nil when all count.
+	Valid *tensor.Tensor
+}
+
+// Step takes one step on images x [B,C,H,W] and their foreground masks target [B,1,H,W] of 0 and 1; see [Trainer.Learn].
 func (t *Trainer) Step(ctx context.Context, x, target *tensor.Tensor, fraction float64) (float64, error) {
-	s := x.Shape()
-	if len(s) != 4 || !slices.Equal(target.Shape(), []int{s[0], 1, s[2], s[3]}) {
-		return 0, fmt.Errorf("training batch of shape %v with targets %v; [B,C,H,W] and [B,1,H,W] are wanted", s, target.Shape())
+	return t.Learn(ctx, Batch{X: x, Target: target}, fraction)
+}
+
+// Learn takes one step on a batch. fraction tells how much of all training is done. It returns the loss before the step; when it
+// fails the trainer is as it was.
+func (t *Trainer) Learn(ctx context.Context, batch Batch, fraction float64) (float64, error) {
+	classes, weight, err := t.targets(batch)
+	if err != nil {
+		return 0, err
 	}
-	if t.engine.Network().Classes != 2 {
-		return 0, fmt.Errorf("the network has %d classes; training needs background and foreground", t.engine.Network().Classes)
-	}
-	b, h, w := s[0], s[2], s[3]
-	n := h * w
-	classes := tensor.Zeros[float32](1, b, 2, h, w)
-	for i := range b {
-		for p, v := range target.Float32s()[i*n : (i+1)*n] {
-			classes.Float32s()[2*i*n+p] = 1 - v
-			classes.Float32s()[(2*i+1)*n+p] = v
-		}
-	}
-	weight := tensor.Zeros[float32](1, b, 1, h, w)
-	for i := range weight.Float32s() {
-		weight.Float32s()[i] = 1 / float32(b*n)
-	}
+	x, s := batch.X, batch.X.Shape()
+	b, k, h, w := s[0], t.engine.Network().Classes, s[2], s[3]
 	xs, err := x.Reshape(append([]int{1}, s...)...)
 	if err != nil {
 		return 0, err
@@ -108,7 +112,7 @@ func (t *Trainer) Step(ctx context.Context, x, target *tensor.Tensor, fraction f
 	alpha := math.Min(t.opts.Average, float64(t.step+1)/float64(t.step+10))
 	sets, losses, err := t.engine.Step(ctx, o, t.sets, adapt.Lesson{
 		X: xs, Target: classes, Weight: weight,
-		Scribble: tensor.Zeros[float32](1, b, 2, h, w), Marked: tensor.Zeros[float32](1, b, 1, h, w),
+		Scribble: tensor.Zeros[float32](1, b, k, h, w), Marked: tensor.Zeros[float32](1, b, 1, h, w),
 		LearningRate: rate * t.correction(), Decay: rate * t.opts.WeightDecay, Alphas: []float64{alpha}, Steps: 1,
 	})
 	if err != nil {
@@ -117,6 +121,35 @@ func (t *Trainer) Step(ctx context.Context, x, target *tensor.Tensor, fraction f
 	t.sets = sets
 	t.step++
 	return float64(losses[0][0]), nil
+}
+
+// targets turns class numbers into distributions [1,B,K,H,W], and gives every pixel that counts the same weight [1,B,1,H,W].
+func (t *Trainer) targets(batch Batch) (classes, weight *tensor.Tensor, err error) {
+	s := batch.X.Shape()
+	if len(s) != 4 || !slices.Equal(batch.Target.Shape(), []int{s[0], 1, s[2], s[3]}) {
+		return nil, nil, fmt.Errorf("training batch of shape %v with targets %v; [B,C,H,W] and [B,1,H,W] are wanted", s, batch.Target.Shape())
+	}
+	if batch.Valid != nil && !slices.Equal(batch.Valid.Shape(), batch.Target.Shape()) {
+		return nil, nil, fmt.Errorf("training batch with targets %v and valid pixels %v; the same shape is wanted", batch.Target.Shape(), batch.Valid.Shape())
+	}
+	b, k, n := s[0], t.engine.Network().Classes, s[2]*s[3]
+	classes, weight = tensor.Zeros[float32](1, b, k, s[2], s[3]), tensor.Zeros[float32](1, b, 1, s[2], s[3])
+	counted := float32(0)
+	for i, v := range batch.Target.Float32s() {
+		class := int(v)
+		if float32(class) != v || class < 0 || class >= k {
+			return nil, nil, fmt.Errorf("target %g of a training batch: the number of one of the network's %d classes is wanted", v, k)
+		}
+		classes.Float32s()[(i/n*k+class)*n+i%n] = 1
+		if batch.Valid == nil || batch.Valid.Float32s()[i] != 0 {
+			weight.Float32s()[i] = 1
+			counted++
+		}
+	}
+	for i := range weight.Float32s() {
+		weight.Float32s()[i] /= max(counted, 1)
+	}
+	return classes, weight, nil
 }
 
 // checkpoint is the file form of a Trainer's state.

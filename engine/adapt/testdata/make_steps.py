@@ -83,8 +83,9 @@ def run(name, steps, stacked, batch, alphas, per_step, lr, lam, optimizer="sgd",
         cons = -(e["target"][s] * logp * e["weight"][s]).sum()
         inter = -(e["scribble"][s] * logp * e["marked"][s]).sum()
         if dice:
-            q, t = logp[:, 1].exp(), e["target"][s][:, 1]
-            cons = cons + 1 - ((2 * (q * t).sum((1, 2)) + 1) / (q.sum((1, 2)) + t.sum((1, 2)) + 1)).mean()
+            counted = (e["weight"][s] > 0).double()
+            q, t = logp[:, 1:].exp() * counted, e["target"][s][:, 1:] * counted
+            cons = cons + 1 - ((2 * (q * t).sum((2, 3)) + 1) / (q.sum((2, 3)) + t.sum((2, 3)) + 1)).mean()
         opt.zero_grad()
         (cons + lam * inter).backward()
         if clip:
