@@ -56,8 +56,7 @@ func gaussianTaps(sigma float64) (taps [BlurTaps]float32) {
 
 // intensityRange is the smallest and largest value of the given channels of x [1,C,H,W], padded pixels left out.
 func intensityRange(x, valid *tensor.Tensor, channels []int) (lo, hi float32) {
-	s := x.Shape()
-	n := s[2] * s[3]
+	n := pixels(x.Shape()[2:])
 	lo, hi = float32(math.Inf(1)), float32(math.Inf(-1))
 	for _, c := range channels {
 		for i, v := range x.Float32s()[c*n : (c+1)*n] {
@@ -74,23 +73,21 @@ func intensityRange(x, valid *tensor.Tensor, channels []int) (lo, hi float32) {
 }
 
 // microBatch holds the pseudo graph's augmentation inputs for MicroBatch copies.
-func (c Config) microBatch(rng *rand.Rand, counted int, lo, hi float32, channels, h, w int) map[string]*tensor.Tensor {
-	columns := tensor.Zeros[float32](MicroBatch, 1, BlurTaps, 1)
-	rows := tensor.Zeros[float32](MicroBatch, 1, 1, BlurTaps)
+func (c Config) microBatch(rng *rand.Rand, counted int, lo, hi float32, channels int, size []int) map[string]*tensor.Tensor {
+	blur := tensor.Zeros[float32](MicroBatch, BlurTaps)
 	gain, offset, use := make([]float32, MicroBatch), make([]float32, MicroBatch), make([]float32, MicroBatch)
-	noise := tensor.Zeros[float32](MicroBatch, channels, h, w)
-	per := channels * h * w
+	noise := tensor.Zeros[float32](append([]int{MicroBatch, channels}, size...)...)
+	per := channels * pixels(size)
 	for k := range MicroBatch {
 		a := c.drawAugmentation(rng, lo, hi)
-		copy(columns.Float32s()[k*BlurTaps:], a.taps[:])
-		copy(rows.Float32s()[k*BlurTaps:], a.taps[:])
+		copy(blur.Float32s()[k*BlurTaps:], a.taps[:])
 		gain[k], offset[k] = a.gain, a.offset
 		if k < counted {
 			use[k] = 1
 			addNoise(rng, noise.Float32s()[k*per:(k+1)*per], a.sigma)
 		}
 	}
-	return map[string]*tensor.Tensor{inColumns: columns, inRows: rows, inNoise: noise,
+	return map[string]*tensor.Tensor{inBlur: blur, inNoise: noise,
 		inGain: tensor.Vector(gain...), inOffset: tensor.Vector(offset...), inCounted: tensor.Vector(use...)}
 }
 
@@ -105,11 +102,14 @@ func addNoise(rng *rand.Rand, v []float32, sigma float32) {
 	}
 }
 
-// apply augments one channel [H,W] in place, for batches that are put together here rather than in a graph.
-func (a augmentation) apply(rng *rand.Rand, v, scratch []float32, h, w int) {
+// apply augments one channel [H,W], or [D,H,W], in place, for batches that are put together here rather than in a graph. scratch
+// is as long as v.
+func (a augmentation) apply(rng *rand.Rand, v, scratch []float32, size []int) {
 	if a.taps[BlurTaps/2] != 1 {
-		blurColumns(scratch, v, a.taps, h, w)
-		blurRows(v, scratch, a.taps, h, w)
+		for axis := range size {
+			blurAxis(scratch, v, a.taps, size, axis)
+			copy(v, scratch)
+		}
 	}
 	for i := range v {
 		v[i] = a.gain*v[i] + a.offset
@@ -117,30 +117,48 @@ func (a augmentation) apply(rng *rand.Rand, v, scratch []float32, h, w int) {
 	addNoise(rng, v, a.sigma)
 }
 
-func blurColumns(dst, src []float32, taps [BlurTaps]float32, h, w int) {
+// blurAxis convolves src with the taps along one axis, its edge repeated.
+func blurAxis(dst, src []float32, taps [BlurTaps]float32, size []int, axis int) {
 	const r = BlurTaps / 2
-	clear(dst[:h*w])
-	for y := range h {
-		row := dst[y*w : (y+1)*w]
-		for k, t := range taps {
-			from := src[min(max(y+k-r, 0), h-1)*w:][:w]
-			for x, v := range from {
-				row[x] += t * v
+	n, stride := size[axis], pixels(size[axis+1:])
+	if stride == 1 {
+		blurRows(dst, src, taps, n)
+		return
+	}
+	clear(dst)
+	for line := 0; line < len(src); line += n * stride {
+		for i := range n {
+			to := dst[line+i*stride:][:stride]
+			for k, t := range taps {
+				from := src[line+min(max(i+k-r, 0), n-1)*stride:][:stride]
+				for j, v := range from {
+					to[j] += t * v
+				}
 			}
 		}
 	}
 }
 
-func blurRows(dst, src []float32, taps [BlurTaps]float32, h, w int) {
+// blurRows is blurAxis for the innermost axis, of n pixels.
+func blurRows(dst, src []float32, taps [BlurTaps]float32, n int) {
 	const r = BlurTaps / 2
-	for y := range h {
-		row := src[y*w : (y+1)*w]
-		for x := range w {
+	for line := 0; line < len(src); line += n {
+		row := src[line:][:n]
+		for i := range row {
 			s := float32(0)
 			for k, t := range taps {
-				s += t * row[min(max(x+k-r, 0), w-1)]
+				s += t * row[min(max(i+k-r, 0), n-1)]
 			}
-			dst[y*w+x] = s
+			dst[line+i] = s
 		}
 	}
+}
+
+// pixels is the number of pixels of an image of the given size.
+func pixels(size []int) int {
+	n := 1
+	for _, d := range size {
+		n *= d
+	}
+	return n
 }

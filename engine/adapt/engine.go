@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"scrawl/engine/tensor"
@@ -111,6 +113,12 @@ func (e *Engine) Predict(ctx context.Context, w Weights, x *tensor.Tensor) (*ten
 	if err := e.net.CheckWeights(w); err != nil {
 		return nil, err
 	}
+	if err := e.net.checkSize(x); err != nil {
+		return nil, fmt.Errorf("predict: %w", err)
+	}
+	if e.net.oneByOne && x.Shape()[0] > 1 {
+		return e.predictEach(ctx, w, x)
+	}
 	frozen := e.isSource(w)
 	s, err := e.predictSession(frozen)
 	if err != nil {
@@ -125,18 +133,61 @@ func (e *Engine) Predict(ctx context.Context, w Weights, x *tensor.Tensor) (*ten
 		return nil, fmt.Errorf("predict: %w", err)
 	}
 	p := out[outProb]
-	if a, b := p.Shape(), x.Shape(); len(a) != 4 || len(b) != 4 || a[2] != b[2] || a[3] != b[3] {
-		return nil, fmt.Errorf("predict: the network answers %s for an input of %s; one answer a pixel is wanted", pixels(a), pixels(b))
+	if a, b := p.Shape(), x.Shape(); len(a) != len(b) || !slices.Equal(a[2:], b[2:]) {
+		return nil, fmt.Errorf("predict: the network answers %s for an input of %s; one answer a pixel is wanted", extent(a), extent(b))
 	}
 	return p, nil
 }
 
-// pixels writes "128×96" for a shape [N,C,H,W].
-func pixels(shape []int) string {
-	if len(shape) != 4 {
+// predictEach answers a batch image by image, for networks that take no batches.
+func (e *Engine) predictEach(ctx context.Context, w Weights, x *tensor.Tensor) (*tensor.Tensor, error) {
+	s := slices.Clone(x.Shape())
+	n, per := s[0], x.Len()/s[0]
+	s[0] = 1
+	var all []float32
+	for i := range n {
+		p, err := e.Predict(ctx, w, tensor.Must(s, x.Float32s()[i*per:(i+1)*per]))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p.Float32s()...)
+	}
+	s[0], s[1] = n, e.net.Classes
+	return tensor.New(s, all)
+}
+
+// checkSize reports an image of another size or number of axes than the network takes.
+func (n *Network) checkSize(x *tensor.Tensor) error {
+	want := fmt.Sprintf("[N,%d,%s]", n.Channels, strings.Join(axisNames(len(n.Size)), ","))
+	if x == nil {
+		return fmt.Errorf("no input; %s is wanted", want)
+	}
+	if x.Rank() != 2+len(n.Size) || x.Shape()[0] < 1 {
+		return fmt.Errorf("input of shape %v; %s is wanted", x.Shape(), want)
+	}
+	for i, d := range n.Size {
+		if d > 0 && x.Shape()[2+i] != d {
+			return fmt.Errorf("an image of %s for a network that takes %s only; resample it, or export the network with free sizes",
+				extent(x.Shape()), extent(append([]int{1, 1}, n.Size...)))
+		}
+	}
+	return nil
+}
+
+// extent writes "128×96 pixels" for a shape [N,C,H,W].
+func extent(shape []int) string {
+	if len(shape) < 3 {
 		return fmt.Sprint(shape)
 	}
-	return fmt.Sprintf("%d×%d pixels", shape[2], shape[3])
+	var s []string
+	for _, d := range shape[2:] {
+		if d == 0 {
+			s = append(s, "any")
+		} else {
+			s = append(s, strconv.Itoa(d))
+		}
+	}
+	return strings.Join(s, "×") + [...]string{3: " samples", 4: " pixels", 5: " voxels"}[min(len(shape), 5)]
 }
 
 // Sets are the weights that learning moves: the student, and averages that follow it.

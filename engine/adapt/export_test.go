@@ -3,9 +3,9 @@ package adapt
 import "math/rand/v2"
 
 // Augmentations draws the changes that MicroBatch copies get, for tests that make the copies themselves.
-func (c Config) Augmentations(rng *rand.Rand, counted int, lo, hi float32, channels, h, w int) (columns, rows, gain, offset, noise []float32) {
-	in := c.microBatch(rng, counted, lo, hi, channels, h, w)
-	return in[inColumns].Float32s(), in[inRows].Float32s(), in[inGain].Float32s(), in[inOffset].Float32s(), in[inNoise].Float32s()
+func (c Config) Augmentations(rng *rand.Rand, counted int, lo, hi float32, channels int, size ...int) (blur, gain, offset, noise []float32) {
+	in := c.microBatch(rng, counted, lo, hi, channels, size)
+	return in[inBlur].Float32s(), in[inGain].Float32s(), in[inOffset].Float32s(), in[inNoise].Float32s()
 }
 
 // PseudoMask is the teacher's mean answer over n copies, and its variance.
@@ -22,10 +22,10 @@ func (e *Engine) Sessions() int {
 }
 
 // Blur applies a Gaussian as learned examples are blurred.
-func Blur(v []float32, sigma float64, h, w int) []float32 {
+func Blur(v []float32, sigma float64, size ...int) []float32 {
 	a := augmentation{taps: gaussianTaps(sigma), gain: 1}
 	out := append([]float32(nil), v...)
-	a.apply(nil, out, make([]float32, h*w), h, w)
+	a.apply(nil, out, make([]float32, len(v)), size)
 	return out
 }
 

@@ -2,6 +2,7 @@ package adapt
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"scrawl/engine/autodiff"
@@ -21,8 +22,7 @@ const (
 	outSum    = prefix + "sum_out"
 	outSq     = prefix + "squares_out"
 	inNoise   = prefix + "noise"
-	inColumns = prefix + "blur_columns"
-	inRows    = prefix + "blur_rows"
+	inBlur    = prefix + "blur"
 	inGain    = prefix + "gain"
 	inOffset  = prefix + "offset"
 	inCounted = prefix + "counted"
@@ -56,6 +56,19 @@ func value(name string, dims ...any) onnx.Value {
 	return v
 }
 
+// image describes a float value [lead…,channels,H,W], or [lead…,channels,D,H,W] for volumes.
+func (n *Network) image(name string, channels int, lead ...any) onnx.Value {
+	dims := append(lead, channels)
+	for i, axis := range axisNames(len(n.Size)) {
+		if n.Size[i] > 0 {
+			dims = append(dims, n.Size[i])
+		} else {
+			dims = append(dims, axis)
+		}
+	}
+	return value(name, dims...)
+}
+
 func weightValue(name string, t *tensor.Tensor) onnx.Value {
 	v := onnx.Value{Name: name, DType: tensor.Float32, Shape: onnx.Shape{}}
 	for _, d := range t.Shape() {
@@ -87,32 +100,109 @@ func (n *Network) weights(name func(param string) string) []onnx.Value {
 // plain is the name of a weight in the network itself.
 func plain(param string) string { return param }
 
-// appendForward puts the network into b's graph, applied to the value x, and returns its logits [N,K,H,W], K ≥ 2. A network
-// with a single logit z is read as the pair (0, z), whose softmax is its sigmoid.
-func (n *Network) appendForward(b *onnx.Builder, x string) string {
-	b.Alias(x, n.input)
-	b.Graph.Nodes = append(b.Graph.Nodes, n.forward.Nodes...)
-	if !n.single {
-		return n.output
+// appendForward puts the network into b's graph, applied to the value x [batch,C,H,W], and returns
+// its logits [N,K,H,W], K ≥ 2. A network with a single logit z is read as the pair (0, z), whose softmax is its sigmoid. One that takes
+// a single image at a time is put there once for each, with the same weights.
+func (n *Network) appendForward(b *onnx.Builder, x string, batch int) string {
+	logits := n.output
+	if n.oneByOne && batch > 1 {
+		var each []string
+		for i, image := range b.Ops("Split", batch, []string{x}, onnx.WithInt("axis", 0), onnx.WithInt("num_outputs", int64(batch))) {
+			each = append(each, n.appendCopy(b, image, fmt.Sprintf("%simage%d/", prefix, i)))
+		}
+		logits = b.Op("Concat", each, onnx.WithInt("axis", 0))
+	} else {
+		b.Alias(x, n.input)
+		b.Graph.Nodes = append(b.Graph.Nodes, n.forward.Nodes...)
 	}
-	zero := b.Op("Sub", []string{n.output, n.output})
-	return b.Op("Concat", []string{zero, n.output}, onnx.WithInt("axis", 1))
+	if !n.single {
+		return logits
+	}
+	zero := b.Op("Sub", []string{logits, logits})
+	return b.Op("Concat", []string{zero, logits}, onnx.WithInt("axis", 1))
+}
+
+// appendCopy puts the network's nodes into b's graph with all their results renamed, and returns the copy's output.
+func (n *Network) appendCopy(b *onnx.Builder, x, prefix string) string {
+	names := map[string]string{n.input: x}
+	b.Graph.Nodes = append(b.Graph.Nodes, renamed(n.forward.Nodes, names, prefix)...)
+	return names[n.output]
+}
+
+// renamed copies nodes with the names of their results prefixed. names holds the new names of what has one, and is extended.
+func renamed(nodes []*onnx.Node, names map[string]string, prefix string) []*onnx.Node {
+	of := func(list []string) []string {
+		out := slices.Clone(list)
+		for i, v := range out {
+			if actual, ok := names[v]; ok {
+				out[i] = actual
+			}
+		}
+		return out
+	}
+	copies := make([]*onnx.Node, len(nodes))
+	for i, node := range nodes {
+		c := &onnx.Node{Name: prefix + node.Name, Op: node.Op, Domain: node.Domain, Inputs: of(node.Inputs), Attrs: maps.Clone(node.Attrs)}
+		for _, o := range node.Outputs {
+			if o != "" {
+				names[o] = prefix + o
+			}
+		}
+		c.Outputs = of(node.Outputs)
+		for key, a := range c.Attrs {
+			if a.Graph != nil {
+				a.Graph = renamedBody(a.Graph, names, prefix)
+				c.Attrs[key] = a
+			}
+		}
+		copies[i] = c
+	}
+	return copies
+}
+
+func renamedBody(g *onnx.Graph, names map[string]string, prefix string) *onnx.Graph {
+	inner := maps.Clone(names)
+	body := &onnx.Graph{Name: g.Name, Initializers: slices.Clone(g.Initializers)}
+	values := func(list []onnx.Value) []onnx.Value {
+		list = slices.Clone(list)
+		for i := range list {
+			if actual, ok := inner[list[i].Name]; ok {
+				list[i].Name = actual
+			}
+		}
+		return list
+	}
+	for _, in := range g.Inputs {
+		inner[in.Name] = prefix + in.Name
+	}
+	for i, in := range body.Initializers {
+		inner[in.Name] = prefix + in.Name
+		body.Initializers[i].Name = prefix + in.Name
+	}
+	body.Inputs = values(g.Inputs)
+	body.Nodes = renamed(g.Nodes, inner, prefix)
+	body.Outputs = values(g.Outputs)
+	return body
 }
 
 // PredictGraph builds the graph that answers: inputs x [N,C,H,W] and, unless frozen, the trainable weights; output probabilities
 // [N,K,H,W], the softmax over classes. With frozen set the source's weights are constants, which ONNX Runtime lays out
 // for speed once and for all.
 func (n *Network) PredictGraph(frozen bool) *onnx.Model {
-	g := n.graphOf("predict", value(inX, "N", n.Channels, "H", "W"))
+	batch := any("N")
+	if n.oneByOne {
+		batch = 1
+	}
+	g := n.graphOf("predict", n.image(inX, n.Channels, batch))
 	if frozen {
 		g.Initializers = slices.Clone(n.forward.Initializers)
 	} else {
 		g.Inputs = append(g.Inputs, n.weights(plain)...)
 	}
 	b := onnx.NewBuilder(g, prefix)
-	p := b.Op("Softmax", []string{n.appendForward(b, inX)}, onnx.WithInt("axis", 1))
+	p := b.Op("Softmax", []string{n.appendForward(b, inX, 1)}, onnx.WithInt("axis", 1))
 	b.Alias(p, outProb)
-	g.Outputs = []onnx.Value{value(outProb, "N", n.Classes, "H", "W")}
+	g.Outputs = []onnx.Value{n.image(outProb, n.Classes, batch)}
 	return model(g)
 }
 
@@ -128,7 +218,7 @@ const BlurTaps = 9
 //	x' = gain · (blur ∗ x) + offset + noise,
 //
 // and only copies whose entry in counted [4] is 1 enter the sums. Inputs: x [1,C,H,W], sum and squares [1,K,H,W], noise
-// [4,Ci,H,W], blur_columns [4,1,9,1], blur_rows [4,1,1,9], gain, offset and counted [4], inverse_temperature scalar, the weights.
+// [4,Ci,H,W], blur [4,9] (the kernel along each spatial axis), gain, offset and counted [4], inverse_temperature scalar, the weights.
 // The sums come back as sum_out and squares_out.
 func (n *Network) PseudoGraph(imageChannels []int) (*onnx.Model, error) {
 	images, others, err := n.splitChannels(imageChannels)
@@ -137,22 +227,22 @@ func (n *Network) PseudoGraph(imageChannels []int) (*onnx.Model, error) {
 	}
 	ci := len(images)
 	g := n.graphOf("pseudo",
-		value(inX, 1, n.Channels, "H", "W"), value(inSum, 1, n.Classes, "H", "W"), value(inSquares, 1, n.Classes, "H", "W"),
-		value(inNoise, MicroBatch, ci, "H", "W"), value(inColumns, MicroBatch, 1, BlurTaps, 1), value(inRows, MicroBatch, 1, 1, BlurTaps),
+		n.image(inX, n.Channels, 1), n.image(inSum, n.Classes, 1), n.image(inSquares, n.Classes, 1),
+		n.image(inNoise, ci, MicroBatch), value(inBlur, MicroBatch, BlurTaps),
 		value(inGain, MicroBatch), value(inOffset, MicroBatch), value(inCounted, MicroBatch), value(inInvT))
 	g.Inputs = append(g.Inputs, n.weights(plain)...)
 	b := onnx.NewBuilder(g, prefix)
-	copies := augmentedCopies(b, images, others, n.Channels)
-	logits := b.Op("Mul", []string{n.appendForward(b, copies), inInvT})
+	copies := augmentedCopies(b, images, others, n.Channels, len(n.Size))
+	logits := b.Op("Mul", []string{n.appendForward(b, copies, MicroBatch), inInvT})
 	p := b.Op("Softmax", []string{logits}, onnx.WithInt("axis", 1))
 	// N need not be a multiple of the micro-batch: copies beyond it are made and not counted.
-	p = b.Op("Mul", []string{p, b.Op("Reshape", []string{inCounted, b.Int64s(MicroBatch, 1, 1, 1)})})
+	p = b.Op("Mul", []string{p, b.Op("Reshape", []string{inCounted, b.Int64s(perImage(MicroBatch, len(n.Size))...)})})
 	overCopies := func(op string) string {
 		return b.Op(op, []string{p, b.Int64s(0)}, onnx.WithInt("keepdims", 1))
 	}
 	b.Alias(b.Op("Add", []string{inSum, overCopies("ReduceSum")}), outSum)
 	b.Alias(b.Op("Add", []string{inSquares, overCopies("ReduceSumSquare")}), outSq)
-	g.Outputs = []onnx.Value{value(outSum, 1, n.Classes, "H", "W"), value(outSq, 1, n.Classes, "H", "W")}
+	g.Outputs = []onnx.Value{n.image(outSum, n.Classes, 1), n.image(outSq, n.Classes, 1)}
 	return model(g), nil
 }
 
@@ -174,27 +264,34 @@ func (n *Network) splitChannels(imageChannels []int) (images, others []int64, er
 	return images, others, nil
 }
 
+// perImage is the shape [n,1,1,…] that broadcasts one number per image over channels and pixels.
+func perImage(n int64, dims int) []int64 {
+	return append([]int64{n}, ones(dims+1)...)
+}
+
+func ones(n int) []int64 { return slices.Repeat([]int64{1}, n) }
+
 // augmentedCopies makes MicroBatch augmented copies of x: [4,C,H,W].
-func augmentedCopies(b *onnx.Builder, images, others []int64, channels int) string {
-	const r = BlurTaps / 2
+func augmentedCopies(b *onnx.Builder, images, others []int64, channels, dims int) string {
 	gather := func(v string, idx []int64) string {
 		return b.Op("Gather", []string{v, b.Int64s(idx...)}, onnx.WithInt("axis", 1))
 	}
-	edge := func(v string, pads ...int64) string {
-		return b.Op("Pad", []string{v, b.Int64s(pads...), "", b.Int64s(2, 3)}, onnx.WithString("mode", "edge"))
-	}
+	swapped := []int64{1, 0, 2, 3, 4}[:2+dims]
 	// Each channel is an image of its own [Ci,1,H,W]; the copies take the place of channels while blurring.
-	v := b.Op("Transpose", []string{gather(inX, images)}, onnx.WithInts("perm", 1, 0, 2, 3))
-	v = b.Op("Conv", []string{edge(v, r, 0, r, 0), inColumns}, onnx.WithInts("kernel_shape", BlurTaps, 1))
-	v = b.Op("Conv", []string{edge(v, 0, r, 0, r), inRows}, onnx.WithInts("kernel_shape", 1, BlurTaps), onnx.WithInt("group", MicroBatch))
-	v = b.Op("Transpose", []string{v}, onnx.WithInts("perm", 1, 0, 2, 3))
-	perCopy := func(name string) string { return b.Op("Reshape", []string{name, b.Int64s(MicroBatch, 1, 1, 1)}) }
+	v := b.Op("Transpose", []string{gather(inX, images)}, onnx.WithInts("perm", swapped...))
+	for axis := range dims {
+		v = blurred(b, v, axis, dims)
+	}
+	v = b.Op("Transpose", []string{v}, onnx.WithInts("perm", swapped...))
+	perCopy := func(name string) string {
+		return b.Op("Reshape", []string{name, b.Int64s(perImage(MicroBatch, dims)...)})
+	}
 	v = b.Op("Add", []string{b.Op("Mul", []string{v, perCopy(inGain)}), perCopy(inOffset)})
 	v = b.Op("Add", []string{v, inNoise})
 	if len(others) == 0 {
 		return v
 	}
-	rest := b.Op("Tile", []string{gather(inX, others), b.Int64s(MicroBatch, 1, 1, 1)})
+	rest := b.Op("Tile", []string{gather(inX, others), b.Int64s(perImage(MicroBatch, dims)...)})
 	joined := b.Op("Concat", []string{v, rest}, onnx.WithInt("axis", 1))
 	order := make([]int64, channels)
 	inOrder := true
@@ -206,6 +303,22 @@ func augmentedCopies(b *onnx.Builder, images, others []int64, channels int) stri
 		return joined
 	}
 	return gather(joined, order)
+}
+
+// blurred convolves v with each copy's kernel along one spatial axis, its edge repeated: [Ci,1,H,W] → [Ci,4,H,W] along the first, which
+// makes the copies, and [Ci,4,H,W] → [Ci,4,H,W] along the others.
+func blurred(b *onnx.Builder, v string, axis, dims int) string {
+	const r = BlurTaps / 2
+	pads, kernel := make([]int64, 2*dims), ones(dims)
+	pads[axis], pads[dims+axis], kernel[axis] = r, r, BlurTaps
+	axes := []int64{2, 3, 4}[:dims]
+	v = b.Op("Pad", []string{v, b.Int64s(pads...), "", b.Int64s(axes...)}, onnx.WithString("mode", "edge"))
+	weight := b.Op("Reshape", []string{inBlur, b.Int64s(append([]int64{MicroBatch, 1}, kernel...)...)})
+	group := int64(MicroBatch)
+	if axis == 0 {
+		group = 1
+	}
+	return b.Op("Conv", []string{v, weight}, onnx.WithInts("kernel_shape", kernel...), onnx.WithInt("group", group))
 }
 
 // Optimizer is the rule by which the student's weights follow the gradient.
@@ -246,9 +359,9 @@ type StepOptions struct {
 // Outputs: the same sets, and losses [K,2] = (L_cons or, with Dice, L_cons + Dice; L_inter).
 func (n *Network) StepGraph(o StepOptions) (*onnx.Model, error) {
 	g := n.graphOf("step",
-		value(inX, "S", o.Batch, n.Channels, "H", "W"),
-		value(inTarget, "S", o.Batch, n.Classes, "H", "W"), value(inWeight, "S", o.Batch, 1, "H", "W"),
-		value(inScribble, "S", o.Batch, n.Classes, "H", "W"), value(inMarked, "S", o.Batch, 1, "H", "W"))
+		n.image(inX, n.Channels, "S", o.Batch),
+		n.image(inTarget, n.Classes, "S", o.Batch), n.image(inWeight, 1, "S", o.Batch),
+		n.image(inScribble, n.Classes, "S", o.Batch), n.image(inMarked, 1, "S", o.Batch))
 	g.Inputs = append(g.Inputs, o.constants()...)
 	g.Inputs = append(g.Inputs, onnx.Value{Name: inSteps, DType: tensor.Int64, Shape: onnx.Shape{}})
 	b := onnx.NewBuilder(g, prefix)
@@ -353,9 +466,9 @@ func average(b *onnx.Builder, avg, student string, k int) string {
 func (n *Network) stepBody(outer *onnx.Builder, o StepOptions) (*onnx.Graph, error) {
 	// The gradient is taken in a graph of its own, where the batch is an input, and then moved into the body.
 	g := n.graphOf("one_step",
-		value(ofStep(inX), o.Batch, n.Channels, "H", "W"),
-		value(ofStep(inTarget), o.Batch, n.Classes, "H", "W"), value(ofStep(inWeight), o.Batch, 1, "H", "W"),
-		value(ofStep(inScribble), o.Batch, n.Classes, "H", "W"), value(ofStep(inMarked), o.Batch, 1, "H", "W"))
+		n.image(ofStep(inX), n.Channels, o.Batch),
+		n.image(ofStep(inTarget), n.Classes, o.Batch), n.image(ofStep(inWeight), 1, o.Batch),
+		n.image(ofStep(inScribble), n.Classes, o.Batch), n.image(ofStep(inMarked), 1, o.Batch))
 	g.Inputs = append(g.Inputs, o.constants()...)
 	g.Inputs = append(g.Inputs, n.weights(plain)...)
 	constants := len(g.Initializers)
@@ -389,7 +502,7 @@ func (n *Network) stepBody(outer *onnx.Builder, o StepOptions) (*onnx.Graph, err
 
 // losses appends the network and its losses, all scalars: what is minimised, and its two terms.
 func (n *Network) losses(b *onnx.Builder, o StepOptions) (loss, cons, inter string) {
-	logp := b.Op("LogSoftmax", []string{n.appendForward(b, ofStep(inX))}, onnx.WithInt("axis", 1))
+	logp := b.Op("LogSoftmax", []string{n.appendForward(b, ofStep(inX), o.Batch)}, onnx.WithInt("axis", 1))
 	crossEntropy := func(target, weight string) string {
 		t := b.Op("Mul", []string{ofStep(target), ofStep(weight)})
 		return b.Op("Neg", []string{b.Op("ReduceSum", []string{b.Op("Mul", []string{logp, t})}, onnx.WithInt("keepdims", 0))})
@@ -417,7 +530,7 @@ func (n *Network) softDice(b *onnx.Builder, logp string) string {
 		return b.Op("Slice", []string{v, b.Int64s(1), b.Int64s(int64(n.Classes)), b.Int64s(1)})
 	}
 	sum := func(v string) string {
-		return b.Op("ReduceSum", []string{v, b.Int64s(2, 3)}, onnx.WithInt("keepdims", 0))
+		return b.Op("ReduceSum", []string{v, b.Int64s([]int64{2, 3, 4}[:len(n.Size)]...)}, onnx.WithInt("keepdims", 0))
 	}
 	counted := b.Op("Sign", []string{ofStep(inWeight)})
 	p, t := b.Op("Mul", []string{b.Op("Exp", []string{pick(logp)}), counted}), pick(ofStep(inTarget))

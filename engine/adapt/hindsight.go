@@ -62,7 +62,8 @@ func (c HindsightConfig) Validate() error {
 type Stage struct {
 	// X is the network's input [1,C,H,W].
 	X *tensor.Tensor
-	// Target is the accepted mask, 0 or 1, strokes written in; Stroked is 1 under strokes. Both [1,1,H,W], on X's grid.
+	// Target is the accepted mask, the number of each pixel's class (0 is background, 1 the object of a network of two classes), strokes
+	// written in; Stroked is 1 under strokes. Both [1,1,H,W], on X's grid.
 	Target, Stroked *tensor.Tensor
 	// Valid [1,1,H,W] is 0 on padding, which is not learned; nil when there is none.
 	Valid *tensor.Tensor
@@ -179,15 +180,18 @@ func (e *Engine) checkEpisode(ep Episode) error {
 		return errors.New("a finished slice has at least stage 0; got none")
 	}
 	for i, st := range ep {
-		h, w, err := e.checkInput(st.X)
+		size, err := e.checkInput(st.X)
 		if err == nil {
-			err = checkMap("target", st.Target, 1, h, w)
+			err = checkMap("target", st.Target, 1, size)
 		}
 		if err == nil {
-			err = checkMap("stroked", st.Stroked, 1, h, w)
+			err = checkClasses(st.Target, e.net.Classes)
+		}
+		if err == nil {
+			err = checkMap("stroked", st.Stroked, 1, size)
 		}
 		if err == nil && st.Valid != nil {
-			err = checkMap("valid", st.Valid, 1, h, w)
+			err = checkMap("valid", st.Valid, 1, size)
 		}
 		if err == nil && !slices.Equal(st.X.Shape(), ep[0].X.Shape()) {
 			err = fmt.Errorf("input %v, stage 0 has %v: one grid for all stages is wanted", st.X.Shape(), ep[0].X.Shape())
@@ -199,16 +203,26 @@ func (e *Engine) checkEpisode(ep Episode) error {
 	return nil
 }
 
+// checkClasses reports a mask with anything but numbers of classes.
+func checkClasses(mask *tensor.Tensor, classes int) error {
+	for i, v := range mask.Float32s() {
+		if !(v >= 0 && v < float32(classes)) || v != float32(int(v)) {
+			return fmt.Errorf("target of pixel %d is %g; the number of a class, 0…%d, is wanted", i, v, classes-1)
+		}
+	}
+	return nil
+}
+
 // hindsightLesson draws the batches: a different one for each step.
 func (e *Engine) hindsightLesson(c HindsightConfig, m Memory) Lesson {
 	rng := rand.New(rand.NewPCG(c.Seed, m.Lessons))
 	s := m.Episodes[len(m.Episodes)-1][0].X.Shape()
-	ch, h, w := s[1], s[2], s[3]
-	n := h * w
+	ch, size := s[1], s[2:]
+	n := pixels(size)
 	l := Lesson{
-		X:      tensor.Zeros[float32](c.Steps, c.Batch, ch, h, w),
-		Target: tensor.Zeros[float32](c.Steps, c.Batch, e.net.Classes, h, w), Scribble: tensor.Zeros[float32](c.Steps, c.Batch, e.net.Classes, h, w),
-		Weight: tensor.Zeros[float32](c.Steps, c.Batch, 1, h, w), Marked: tensor.Zeros[float32](c.Steps, c.Batch, 1, h, w),
+		X:      planes(size, c.Steps, c.Batch, ch),
+		Target: planes(size, c.Steps, c.Batch, e.net.Classes), Scribble: planes(size, c.Steps, c.Batch, e.net.Classes),
+		Weight: planes(size, c.Steps, c.Batch, 1), Marked: planes(size, c.Steps, c.Batch, 1),
 		LearningRate: c.LearningRate, Alphas: c.Alphas, Steps: c.Steps,
 	}
 	scratch := make([]float32, n)
@@ -220,10 +234,10 @@ func (e *Engine) hindsightLesson(c HindsightConfig, m Memory) Lesson {
 			i := step*c.Batch + b
 			x := l.X.Float32s()[i*ch*n : (i+1)*ch*n]
 			copy(x, st.X.Float32s())
-			e.augmentImage(c.Augment, rng, x, st, scratch, h, w)
+			e.augmentImage(c.Augment, rng, x, st, scratch, size)
 			target := l.Target.Float32s()[i*e.net.Classes*n:]
-			for p, v := range st.Target.Float32s() {
-				target[p], target[n+p] = 1-v, v
+			for p, class := range st.Target.Float32s() {
+				target[int(class)*n+p] = 1
 			}
 			total += pixelWeights(weights[b*n:(b+1)*n], st, float32(c.StrokeWeight))
 		}
@@ -234,11 +248,11 @@ func (e *Engine) hindsightLesson(c HindsightConfig, m Memory) Lesson {
 	return l
 }
 
-func (e *Engine) augmentImage(c Config, rng *rand.Rand, x []float32, st Stage, scratch []float32, h, w int) {
+func (e *Engine) augmentImage(c Config, rng *rand.Rand, x []float32, st Stage, scratch []float32, size []int) {
 	lo, hi := intensityRange(st.X, st.Valid, e.images)
 	a := c.drawAugmentation(rng, lo, hi)
 	for _, channel := range e.images {
-		a.apply(rng, x[channel*h*w:(channel+1)*h*w], scratch, h, w)
+		a.apply(rng, x[channel*len(scratch):][:len(scratch)], scratch, size)
 	}
 }
 
@@ -274,27 +288,36 @@ func (c HindsightConfig) draw(rng *rand.Rand, episodes []Episode) Stage {
 	return ep[1+rng.IntN(len(ep)-1)]
 }
 
-// foregroundDice compares with a mask the pixels of which all classes but background together are likelier than 0.5.
+// foregroundDice compares the likeliest classes of prob [1,K,H,W] with a mask: the mean Dice coefficient over the classes but background that
+// occur in either; 1 when none does.
 func foregroundDice(prob, target, valid *tensor.Tensor) float64 {
-	background := prob.Float32s()
-	var both, a, b float64
+	k, p := prob.Shape()[1], prob.Float32s()
+	both, sizes := make([]float64, k), make([]float64, k)
 	for i, t := range target.Float32s() {
 		if valid != nil && valid.Float32s()[i] == 0 {
 			continue
 		}
-		in := background[i] < 0.5
-		if in {
-			a++
-		}
-		if t > 0.5 {
-			b++
-			if in {
-				both++
+		likeliest := 0
+		for c := range k {
+			if p[c*target.Len()+i] > p[likeliest*target.Len()+i] {
+				likeliest = c
 			}
 		}
+		sizes[likeliest]++
+		sizes[int(t)]++
+		if likeliest == int(t) {
+			both[likeliest]++
+		}
 	}
-	if a+b == 0 {
+	sum, n := 0.0, 0
+	for c := 1; c < k; c++ {
+		if sizes[c] > 0 {
+			sum += 2 * both[c] / sizes[c]
+			n++
+		}
+	}
+	if n == 0 {
 		return 1
 	}
-	return 2 * both / (a + b)
+	return sum / float64(n)
 }

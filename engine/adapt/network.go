@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"scrawl/engine/onnx"
 	"scrawl/engine/tensor"
@@ -36,6 +37,11 @@ type Network struct {
 	output  string
 	// Channels is the number of input channels, Classes the number of classes of its answers, at least 2.
 	Channels, Classes int
+	// Size has an entry for each spatial axis of the images, outermost first: two for slices [H,W], three for volumes
+	// [D,H,W]. It is the only size the network takes, or 0 where it takes any.
+	Size []int
+	// oneByOne tells that the graph takes one image at a time: its batch axis has the size 1 written into it.
+	oneByOne bool
 	// single tells that the graph has one output channel, the logit of the foreground against background.
 	single bool
 	params []string
@@ -61,7 +67,8 @@ type Trainable struct {
 	Include, Exclude []string
 }
 
-// NewNetwork prepares a model whose graph takes one float input [N,C,H,W] and whose first output is logits [N,K,H,W].
+// NewNetwork prepares a model whose graph takes one float input [N,C,H,W] and whose first output is logits [N,K,H,W], or,
+// for volumes, [N,C,D,H,W] and [N,K,D,H,W]. Sizes that the file fixes are kept only where the graph depends on them.
 // Initializers that serve as weights of convolutions, matrix products and normalisations become trainable where the
 // choice allows; all others, running statistics among them, stay constants.
 func NewNetwork(m *onnx.Model, choice Trainable) (*Network, error) {
@@ -79,6 +86,7 @@ func NewNetwork(m *onnx.Model, choice Trainable) (*Network, error) {
 	if err := choice.validate(); err != nil {
 		return nil, err
 	}
+	g.Inputs = slices.Clone(g.Inputs) // its shape is about to be freed, and the caller's model is not ours
 	n := &Network{forward: g, input: g.Inputs[0].Name, output: g.Outputs[0].Name}
 	if err := n.readInterface(); err != nil {
 		return nil, err
@@ -97,23 +105,80 @@ func NewNetwork(m *onnx.Model, choice Trainable) (*Network, error) {
 }
 
 func (n *Network) readInterface() error {
-	facts, err := onnx.Infer(n.forward)
+	facts, err := n.shapes()
 	if err != nil {
-		return fmt.Errorf("shapes of the network: %w", err)
+		return err
 	}
 	in, out := facts[n.input].Shape, facts[n.output].Shape
-	if len(in) != 4 || !in[1].Known() {
-		return fmt.Errorf("input %q has shape %v; [N,C,H,W] with a known number of channels is wanted", n.input, in)
+	if len(in) != 4 && len(in) != 5 || !in[1].Known() {
+		return fmt.Errorf("input %q has shape %v; [N,C,H,W] or [N,C,D,H,W] with a known number of channels is wanted", n.input, in)
 	}
-	if len(out) != 4 || !out[1].Known() {
-		return fmt.Errorf("output %q has shape %v; logits [N,K,H,W] with a known number of classes are wanted", n.output, out)
+	if len(out) != len(in) || !out[1].Known() {
+		return fmt.Errorf("output %q has shape %v for an input of rank %d; logits [N,K,%s] with a known number of classes are wanted", n.output, out, len(in), strings.Join(axisNames(len(in)-2), ","))
 	}
+	n.forward.Outputs = slices.Clone(n.forward.Outputs)
+	n.forward.Outputs[0].Shape = out
 	n.Channels, n.Classes = int(in[1].Size), int(out[1].Size)
 	if n.Classes == 1 {
 		n.single, n.Classes = true, 2
 	}
+	if n.oneByOne = in[0].Known(); n.oneByOne && in[0].Size != 1 {
+		return fmt.Errorf("the network takes batches of %d images only; export it with a free batch axis, or for one image", in[0].Size)
+	}
+	for _, d := range in[2:] {
+		n.Size = append(n.Size, int(d.Size))
+	}
 	return nil
 }
+
+// shapes infers the graph's shapes with as many sizes of its input free as the graph allows: exporters write the size of
+// their example into the file, also where the network does not depend on it.
+func (n *Network) shapes() (map[string]onnx.Fact, error) {
+	declared := n.forward.Inputs[0].Shape
+	for _, free := range [][2]bool{{true, true}, {true, false}, {false, true}} {
+		in := freed(declared, free[0], free[1])
+		if slices.Equal(in, declared) {
+			continue
+		}
+		n.forward.Inputs[0].Shape = in
+		if facts, err := onnx.Infer(n.forward); err == nil && follows(in, declared, facts[n.output].Shape) {
+			return facts, nil
+		}
+	}
+	n.forward.Inputs[0].Shape = declared
+	facts, err := onnx.Infer(n.forward)
+	if err != nil {
+		return nil, fmt.Errorf("shapes of the network: %w", err)
+	}
+	return facts, nil
+}
+
+// freed gives the batch axis, the spatial axes or both symbols where they have numbers.
+func freed(s onnx.Shape, batch, spatial bool) onnx.Shape {
+	s = slices.Clone(s)
+	for i, d := range s {
+		if d.Known() && i != 1 && (i == 0 && batch || i > 1 && spatial) {
+			s[i] = onnx.Dim{Symbol: fmt.Sprintf("scrawl_axis%d", i)}
+		}
+	}
+	return s
+}
+
+// follows reports whether the output's sizes come from the input's where those have been freed.
+func follows(in, declared, out onnx.Shape) bool {
+	if len(in) != len(out) {
+		return false
+	}
+	for i, d := range in {
+		if d != declared[i] && (out[i].Known() || i == 0 && out[i] != d) {
+			return false
+		}
+	}
+	return true
+}
+
+// axisNames are the symbols of the spatial axes in the graphs made here.
+func axisNames(dims int) []string { return []string{"D", "H", "W"}[3-dims:] }
 
 // weightPositions lists, for operators with weights, the inputs that are weights.
 func weightPositions(op string) []int {

@@ -11,7 +11,8 @@ import (
 	"scrawl/engine/tensor"
 )
 
-// Slice is one interaction as the method sees it: a slice, and what the user's scribbles say of it.
+// Slice is one interaction as the method sees it: a slice, or for a network of volumes a volume, and what the user's
+// scribbles say of it.
 type Slice struct {
 	// X is the network's input [1,C,H,W].
 	X *tensor.Tensor
@@ -76,33 +77,33 @@ func (e *Engine) Interact(ctx context.Context, c Config, sets Sets, s Slice, dra
 
 // checkSlice reports a tensor that does not fit the network or the others.
 func (e *Engine) checkSlice(s Slice) error {
-	h, w, err := e.checkInput(s.X)
+	size, err := e.checkInput(s.X)
 	if err != nil {
 		return err
 	}
-	if err := checkMap("scribble", s.Scribble, e.net.Classes, h, w); err != nil {
+	if err := checkMap("scribble", s.Scribble, e.net.Classes, size); err != nil {
 		return err
 	}
-	if err := checkMap("marked", s.Marked, 1, h, w); err != nil {
+	if err := checkMap("marked", s.Marked, 1, size); err != nil {
 		return err
 	}
 	if s.Valid == nil {
 		return nil
 	}
-	return checkMap("valid", s.Valid, 1, h, w)
+	return checkMap("valid", s.Valid, 1, size)
 }
 
-// checkInput returns the height and width of an input [1,C,H,W].
-func (e *Engine) checkInput(x *tensor.Tensor) (h, w int, err error) {
-	if x == nil || x.Rank() != 4 {
-		return 0, 0, fmt.Errorf("the network's input must be [1,%d,H,W]", e.net.Channels)
+// checkInput returns the height and width, or depth, height and width, of an input of one image.
+func (e *Engine) checkInput(x *tensor.Tensor) (size []int, err error) {
+	if err := e.net.checkSize(x); err != nil {
+		return nil, err
 	}
-	h, w = x.Shape()[2], x.Shape()[3]
-	return h, w, checkMap("input", x, e.net.Channels, h, w)
+	size = x.Shape()[2:]
+	return size, checkMap("input", x, e.net.Channels, size)
 }
 
-func checkMap(name string, t *tensor.Tensor, channels, h, w int) error {
-	want := []int{1, channels, h, w}
+func checkMap(name string, t *tensor.Tensor, channels int, size []int) error {
+	want := append([]int{1, channels}, size...)
 	if t == nil || t.DType() != tensor.Float32 || !slices.Equal(t.Shape(), want) {
 		got := "nothing"
 		if t != nil {
@@ -132,8 +133,8 @@ func stopwatch(seconds map[string]float64) func(string) {
 
 // thesisLesson makes the targets of one interaction: steps 1 to 6 of the method.
 func (e *Engine) thesisLesson(ctx context.Context, c Config, teacher Weights, s Slice, draw uint64, r *Report) (Lesson, error) {
-	h, w := s.X.Shape()[2], s.X.Shape()[3]
-	target, weight := tensor.Zeros[float32](1, e.net.Classes, h, w), tensor.Zeros[float32](1, 1, h, w)
+	size := s.X.Shape()[2:]
+	target, weight := planes(size, 1, e.net.Classes), planes(size, 1, 1)
 	if c.Consistency {
 		p, err := e.Predict(ctx, teacher, s.X)
 		if err != nil {
@@ -149,7 +150,7 @@ func (e *Engine) thesisLesson(ctx context.Context, c Config, teacher Weights, s 
 		}
 		r.LowVariance = lowVariance(weight.Float32s(), variance, s.Valid, c.Variance)
 	}
-	marked := tensor.Zeros[float32](1, 1, h, w)
+	marked := planes(size, 1, 1)
 	if c.Interactive {
 		for i, m := range s.Marked.Float32s() {
 			if m > 0 && (s.Valid == nil || s.Valid.Float32s()[i] > 0) {
@@ -166,6 +167,11 @@ func (e *Engine) thesisLesson(ctx context.Context, c Config, teacher Weights, s 
 		X: batched(s.X), Target: batched(target), Weight: batched(weight), Scribble: batched(s.Scribble), Marked: batched(marked),
 		Lambda: c.Lambda, LearningRate: c.LearningRate, Alphas: []float64{c.Alpha}, Steps: c.Steps,
 	}, nil
+}
+
+// planes are zeros of shape [lead…,H,W].
+func planes(size []int, lead ...int) *tensor.Tensor {
+	return tensor.Zeros[float32](append(lead, size...)...)
 }
 
 // batched gives a tensor a leading axis of size 1.
@@ -198,9 +204,9 @@ func lowVariance(mask []float32, variance, valid *tensor.Tensor, threshold float
 // pseudoMask averages the teacher's softened answers over N augmented copies: the mean [1,K,H,W], and per pixel the largest
 // variance over classes [1,1,H,W]. Without copies the plain answer p is softened and the variance is 0.
 func (e *Engine) pseudoMask(ctx context.Context, c Config, teacher Weights, s Slice, p *tensor.Tensor, n int, draw uint64) (mean, variance *tensor.Tensor, err error) {
-	k, h, w := p.Shape()[1], p.Shape()[2], p.Shape()[3]
+	k, size := p.Shape()[1], p.Shape()[2:]
 	if n == 0 {
-		return soften(p, c.Temperature), tensor.Zeros[float32](1, 1, h, w), nil
+		return soften(p, c.Temperature), planes(size, 1, 1), nil
 	}
 	session, err := e.pseudoSession()
 	if err != nil {
@@ -208,9 +214,9 @@ func (e *Engine) pseudoMask(ctx context.Context, c Config, teacher Weights, s Sl
 	}
 	rng := rand.New(rand.NewPCG(c.Seed, draw))
 	lo, hi := intensityRange(s.X, s.Valid, e.images)
-	sum, squares := tensor.Zeros[float32](1, k, h, w), tensor.Zeros[float32](1, k, h, w)
+	sum, squares := planes(size, 1, k), planes(size, 1, k)
 	for left := n; left > 0; left -= MicroBatch {
-		in := c.microBatch(rng, left, lo, hi, len(e.images), h, w)
+		in := c.microBatch(rng, left, lo, hi, len(e.images), size)
 		in[inX], in[inSum], in[inSquares] = s.X, sum, squares
 		in[inInvT] = tensor.Scalar(float32(1 / c.Temperature))
 		e.feedWeights(in, plain, teacher)
@@ -227,12 +233,12 @@ func (e *Engine) pseudoMask(ctx context.Context, c Config, teacher Weights, s Sl
 // moments turns sums over n copies into the mean and the largest variance over classes.
 func moments(sum, squares *tensor.Tensor, n int) (mean, variance *tensor.Tensor) {
 	s := sum.Shape()
-	mean, variance = tensor.Zeros[float32](s...), tensor.Zeros[float32](1, 1, s[2], s[3])
-	pixels := s[2] * s[3]
+	mean, variance = tensor.ZerosLike(sum), planes(s[2:], 1, 1)
 	m, v := mean.Float32s(), variance.Float32s()
 	for i, x := range sum.Float32s() {
 		m[i] = x / float32(n)
-		v[i%pixels] = max(v[i%pixels], squares.Float32s()[i]/float32(n)-m[i]*m[i])
+		p := i % len(v)
+		v[p] = max(v[p], squares.Float32s()[i]/float32(n)-m[i]*m[i])
 	}
 	return mean, variance
 }
@@ -242,16 +248,16 @@ func soften(p *tensor.Tensor, temperature float64) *tensor.Tensor {
 	out := p.Clone()
 	d := out.Float32s()
 	k := p.Shape()[1]
-	pixels := len(d) / k
-	for i := range pixels {
+	n := len(d) / k
+	for i := range n {
 		sum := 0.0
 		for c := range k {
-			v := math.Pow(float64(d[c*pixels+i]), 1/temperature)
-			d[c*pixels+i] = float32(v)
+			v := math.Pow(float64(d[c*n+i]), 1/temperature)
+			d[c*n+i] = float32(v)
 			sum += v
 		}
 		for c := range k {
-			d[c*pixels+i] = float32(float64(d[c*pixels+i]) / sum)
+			d[c*n+i] = float32(float64(d[c*n+i]) / sum)
 		}
 	}
 	return out

@@ -98,12 +98,12 @@ func pseudoMaskInGo(t *testing.T, e *adapt.Engine, c adapt.Config, images []int,
 	const pixels = side * side
 	sum, squares := make([]float64, 2*pixels), make([]float64, 2*pixels)
 	for first := 0; first < copies; first += adapt.MicroBatch {
-		columns, rows, gain, offset, noise := c.Augmentations(rng, copies-first, lo, hi, len(images), side, side)
+		blur, gain, offset, noise := c.Augmentations(rng, copies-first, lo, hi, len(images), side, side)
 		for k := range min(adapt.MicroBatch, copies-first) {
 			y := x.Clone()
 			for at, channel := range channels {
 				plane := y.Float32s()[channel*pixels:][:pixels]
-				v := convolved(convolved(plane, columns[k*adapt.BlurTaps:], side), rows[k*adapt.BlurTaps:], 1)
+				v := convolved(convolved(plane, blur[k*adapt.BlurTaps:], side), blur[k*adapt.BlurTaps:], 1)
 				for i := range plane {
 					plane[i] = gain[k]*v[i] + offset[k] + noise[(k*len(images)+at)*pixels+i]
 				}
