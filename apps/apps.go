@@ -14,8 +14,10 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
+	"unicode"
 
 	"gopkg.in/yaml.v3"
 
@@ -42,25 +44,35 @@ type App struct {
 	files fs.FS
 }
 
-// Model describes one network of an app. What app.yaml leaves out of thesis, hindsight and thickness keeps its default:
-// [adapt.Thesis], [adapt.Hindsight] and [scribble.DefaultThickness].
+// Model describes one model that clients are offered: a network and how it is asked. Several may share a network, which is then
+// loaded once, and what an annotator teaches it by one of them the others know. What app.yaml leaves out of thesis, hindsight and
+// thickness keeps its default: [adapt.Thesis], [adapt.Hindsight] and [scribble.DefaultThickness].
 type Model struct {
-	Name        string                `yaml:"name"` // no spaces: clients write them as plus signs
-	Type        string                `yaml:"type"` // MONAI Label's: scribbles, deepgrow, …
-	Description string                `yaml:"description"`
-	File        string                `yaml:"file"`
-	Input       Input                 `yaml:"input"`
-	Trainable   TrainableNames        `yaml:"trainable"`
-	Profile     string                `yaml:"profile"` // hindsight, thesis or frozen
-	Thesis      adapt.Config          `yaml:"thesis"`
-	Hindsight   adapt.HindsightConfig `yaml:"hindsight"`
-	Thickness   scribble.Thickness    `yaml:"thickness"` // of strokes in the thesis's scribble mask, in pixels
+	Name        string `yaml:"name"` // no spaces: clients write them as plus signs
+	Type        string `yaml:"type"` // one of the Type constants
+	Description string `yaml:"description"`
+	// Dimension is 2 for a deepgrow model whose answers are about one slice; 0 means 3.
+	Dimension int `yaml:"dimension"`
+	// Network names the model of this app whose network, constants and profile this one shares. It stands in place of file and of
+	// everything that follows here.
+	Network   string                `yaml:"network"`
+	File      string                `yaml:"file"`
+	Input     Input                 `yaml:"input"`
+	Trainable TrainableNames        `yaml:"trainable"`
+	Profile   string                `yaml:"profile"` // hindsight, thesis or frozen
+	Thesis    adapt.Config          `yaml:"thesis"`
+	Hindsight adapt.HindsightConfig `yaml:"hindsight"`
+	Thickness scribble.Thickness    `yaml:"thickness"` // of strokes in the thesis's scribble mask, in pixels
+}
+
+func defaultModel() Model {
+	return Model{Thesis: adapt.Thesis(), Hindsight: adapt.Hindsight(), Thickness: scribble.DefaultThickness()}
 }
 
 // UnmarshalYAML reads a model over the defaults. Unknown keys are errors.
 func (m *Model) UnmarshalYAML(node *yaml.Node) error {
 	type plain Model // without this method
-	p := plain{Thesis: adapt.Thesis(), Hindsight: adapt.Hindsight(), Thickness: scribble.DefaultThickness()}
+	p := plain(defaultModel())
 	text, err := yaml.Marshal(node)
 	if err != nil {
 		return err
@@ -73,6 +85,13 @@ func (m *Model) UnmarshalYAML(node *yaml.Node) error {
 	*m = Model(p)
 	return nil
 }
+
+// Types of models, which are MONAI Label's: they tell clients what to offer and the server what a request of theirs means.
+const (
+	Scribbles = "scribbles" // strokes in an uploaded label map, for one segment
+	DeepGrow  = "deepgrow"  // clicks on the object and beside it, for one segment
+	DeepEdit  = "deepedit"  // clicks for each of several labels
+)
 
 // Input says how a slice becomes the network's input; see [interact.Input].
 type Input struct {
@@ -144,6 +163,9 @@ func (a *App) validate() error {
 	if a.Name == "" || len(a.Models) == 0 {
 		return errors.New("a name and at least one model are wanted")
 	}
+	if err := checkLabels(a.Labels); err != nil {
+		return err
+	}
 	seen := map[string]bool{}
 	for _, m := range a.Models {
 		switch {
@@ -151,15 +173,83 @@ func (a *App) validate() error {
 			return fmt.Errorf("model name %q: one without spaces and slashes is wanted, clients put it into addresses", m.Name)
 		case seen[m.Name]:
 			return fmt.Errorf("model %q is described twice", m.Name)
-		case !fs.ValidPath(m.File) || path.Ext(m.File) != ".onnx":
-			return fmt.Errorf("model %q: file %q is not an .onnx file inside the app's folder", m.Name, m.File)
 		}
 		seen[m.Name] = true
-		if err := m.validate(); err != nil {
+		if err := a.validateModel(m); err != nil {
 			return fmt.Errorf("model %q: %w", m.Name, err)
 		}
 	}
 	return nil
+}
+
+func (a *App) validateModel(m Model) error {
+	switch {
+	case !slices.Contains([]string{Scribbles, DeepGrow, DeepEdit}, m.Type):
+		return fmt.Errorf("type %q: %s, %s or %s is wanted", m.Type, Scribbles, DeepGrow, DeepEdit)
+	case m.Dimension != 0 && m.Dimension != 3 && (m.Dimension != 2 || m.Type != DeepGrow):
+		return fmt.Errorf("dimension %d: 3 is wanted, or 2 for a model of type %s", m.Dimension, DeepGrow)
+	case m.Network == "" && (!fs.ValidPath(m.File) || path.Ext(m.File) != ".onnx"):
+		return fmt.Errorf("file %q is not an .onnx file inside the app's folder", m.File)
+	case m.Network == "":
+		return m.validate()
+	}
+	owner, err := a.Owner(m)
+	if err != nil {
+		return err
+	}
+	alone := defaultModel()
+	alone.Name, alone.Type, alone.Description, alone.Dimension, alone.Network = m.Name, m.Type, m.Description, m.Dimension, m.Network
+	if !reflect.DeepEqual(m, alone) {
+		return fmt.Errorf("the network of %q comes with its file, input, profile and constants: leave them out here", owner.Name)
+	}
+	return nil
+}
+
+// Owner returns the model that describes the network of m: m itself, or the one it names.
+func (a *App) Owner(m Model) (Model, error) {
+	if m.Network == "" {
+		return m, nil
+	}
+	for _, o := range a.Models {
+		if o.Name == m.Network && o.Network == "" {
+			return o, nil
+		}
+	}
+	return Model{}, fmt.Errorf("network %q: the name of a model of this app that has a file is wanted", m.Network)
+}
+
+// checkLabels refuses labels that clients would mix up. They find segments by name and number them by position; a segment called
+// background has no number of its own, and models that take clicks are sent one request parameter per label.
+func checkLabels(labels []string) error {
+	seen := map[string]string{}
+	for _, l := range labels {
+		folded := FoldLabel(l)
+		other, twice := seen[folded]
+		switch {
+		case folded == "" || l != strings.TrimSpace(l):
+			return fmt.Errorf("label %q: a name without blanks around it is wanted", l)
+		case folded == "background":
+			return fmt.Errorf("label %q: background is what bears no label", l)
+		case twice:
+			return fmt.Errorf("labels %q and %q differ in nothing but case and blanks", other, l)
+		case slices.Contains(requestParameters, l):
+			return fmt.Errorf("label %q is also the name of a request parameter, under which clients could not send its clicks", l)
+		}
+		seen[folded] = l
+	}
+	return nil
+}
+
+// FoldLabel brings names that people take for the same label to one form: case and the kind and number of blanks do not count.
+func FoldLabel(name string) string {
+	return strings.ToLower(strings.Join(strings.FieldsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || r == '_' }), " "))
+}
+
+// requestParameters are what clients and servers of the protocol send beside one parameter per label.
+var requestParameters = []string{
+	"model", "image", "label", "label_info", "label_prompt", "label_tag", "points", "point_labels", "foreground", "background", "roi", "slice",
+	"device", "client_id", "session_id", "description", "timeout", "logging", "save_label", "selected_label_name", "restore_label_idx", "reset_state",
+	"largest_cc", "result_extension", "result_dtype", "result_compress", "result_write_to_file", "profile", "propagate", "reset", "adapt",
 }
 
 func (m Model) validate() error {
@@ -214,6 +304,10 @@ type Loaded struct {
 
 // Load reads a model's network and makes it ready for interaction.
 func (a *App) Load(m Model, compile adapt.Compiler) (Loaded, error) {
+	m, err := a.Owner(m)
+	if err != nil {
+		return Loaded{}, err
+	}
 	data, err := a.readModel(m.File)
 	if err != nil {
 		return Loaded{}, fmt.Errorf("model %q: %w", m.Name, err)

@@ -35,6 +35,9 @@ func TestBuiltinApps(t *testing.T) {
 			if len(loaded.Hash) != 64 {
 				t.Errorf("model %s has hash %q, want 64 digits", m.Name, loaded.Hash)
 			}
+			if m, err = app.Owner(m); err != nil {
+				t.Fatal(err)
+			}
 			if conditioned := interact.Profile(m.Profile) == interact.ProfileHindsight; loaded.Input.Conditioned() != conditioned {
 				t.Errorf("model %s has profile %s, which does not suit its channels %v", m.Name, m.Profile, loaded.Input.Channels)
 			}
@@ -95,20 +98,31 @@ func TestConstantsAreConfiguration(t *testing.T) {
 func TestBadApps(t *testing.T) {
 	change := func(old, new string) string { return strings.Replace(goodYAML, old, new, 1) }
 	for name, c := range map[string]struct{ yaml, says string }{
-		"no yaml":            {"{", "app.yaml"},
-		"unknown key":        {goodYAML + "colour: red\n", "colour"},
-		"unknown constant":   {goodYAML + "    thesis: {lamda: 2}\n", "lamda"},
-		"no model":           {"name: x\n", "at least one model"},
-		"two of one name":    {goodYAML + strings.SplitAfter(goodYAML, "models:\n")[1], "twice"},
-		"blank in a name":    {change("name: net", "name: my net"), "without spaces"},
-		"file outside":       {change("net.onnx", "../net.onnx"), "inside"},
-		"unknown profile":    {change("profile: thesis", "profile: magic"), "magic"},
-		"unknown channel":    {change("[image]", "[image, smell]"), "smell"},
-		"no image":           {change("[image]", "[previous]"), "image"},
-		"grid that does not": {change("grid: 32", "grid: 33"), "33"},
-		"bad percentiles":    {change("grid: 32", "percentiles: [99, 1], grid: 32"), "percentiles"},
-		"bad alpha":          {goodYAML + "    thesis: {alpha: 7}\n", "alpha"},
-		"bad batch":          {goodYAML + "    hindsight: {batch: 0}\n", "batch"},
+		"no yaml":                {"{", "app.yaml"},
+		"unknown key":            {goodYAML + "colour: red\n", "colour"},
+		"unknown constant":       {goodYAML + "    thesis: {lamda: 2}\n", "lamda"},
+		"no model":               {"name: x\n", "at least one model"},
+		"two of one name":        {goodYAML + strings.SplitAfter(goodYAML, "models:\n")[1], "twice"},
+		"blank in a name":        {change("name: net", "name: my net"), "without spaces"},
+		"file outside":           {change("net.onnx", "../net.onnx"), "inside"},
+		"unknown profile":        {change("profile: thesis", "profile: magic"), "magic"},
+		"unknown channel":        {change("[image]", "[image, smell]"), "smell"},
+		"no image":               {change("[image]", "[previous]"), "image"},
+		"grid that does not":     {change("grid: 32", "grid: 33"), "33"},
+		"unknown type":           {change("type: scribbles", "type: detection"), "detection"},
+		"flat scribbles":         {goodYAML + "    dimension: 2\n", "dimension 2"},
+		"network of nobody":      {goodYAML + "  - {name: more, type: deepgrow, network: other}\n", "other"},
+		"network at second hand": {goodYAML + "  - {name: more, type: deepgrow, network: net}\n  - {name: third, type: deepgrow, network: more}\n", "more"},
+		"two networks":           {goodYAML + "  - {name: more, type: deepgrow, network: net, file: net.onnx}\n", "leave them out"},
+		"two profiles":           {goodYAML + "  - {name: more, type: deepgrow, network: net, profile: frozen}\n", "leave them out"},
+		"label background":       {goodYAML + "labels: [liver, Background]\n", "Background"},
+		"labels alike":           {goodYAML + "labels: [left kidney, Left_Kidney]\n", "Left_Kidney"},
+		"empty label":            {goodYAML + "labels: ['']\n", "label"},
+		"blank at the end":       {goodYAML + "labels: ['liver ']\n", "blanks"},
+		"label and parameter":    {goodYAML + "labels: [roi]\n", "request parameter"},
+		"bad percentiles":        {change("grid: 32", "percentiles: [99, 1], grid: 32"), "percentiles"},
+		"bad alpha":              {goodYAML + "    thesis: {alpha: 7}\n", "alpha"},
+		"bad batch":              {goodYAML + "    hindsight: {batch: 0}\n", "batch"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Open(writeApp(t, c.yaml, nil))
@@ -213,6 +227,27 @@ func TestUndifferentiableOperator(t *testing.T) {
 	for _, says := range []string{"the odd one", "Trilu", "18"} {
 		if !strings.Contains(err.Error(), says) {
 			t.Errorf("error %v does not speak of %q", err, says)
+		}
+	}
+}
+
+// Models that share a network have one file and one hash.
+func TestSharedNetworks(t *testing.T) {
+	app, err := Open("scribbles")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hashes := map[string]string{}
+	for _, m := range app.Models {
+		loaded, err := app.Load(m, noSession)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hashes[m.Name] = loaded.Hash
+	}
+	for _, name := range []string{"deepgrow", "deepgrow_2d", "deepedit"} {
+		if hashes[name] == "" || hashes[name] != hashes["scribbles"] {
+			t.Errorf("model %s has network %.8s, want that of scribbles, %.8s", name, hashes[name], hashes["scribbles"])
 		}
 	}
 }

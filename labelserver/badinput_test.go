@@ -133,6 +133,9 @@ func TestBadInput(t *testing.T) {
 		{"a bomb as image", "/infer/scribbles", form{scribbleParams, map[string]upload{"file": {"b.nii.gz", bomb(t)}}}, 0, ""},
 		{"nothing at all", "/infer/scribbles", form{}, 500, "Neither Image nor File not Session ID"},
 		{"a result type nobody knows", infer, form{strings.Replace(scribbleParams, `"uint8"`, `"complex64"`, 1), mask(good)}, 400, "complex64"},
+		{"a roi outside", infer, form{strings.Replace(scribbleParams, "{", `{"roi":[300,500,25,500,8,90],`, 1), mask(good)}, 400, "overlaps"},
+		{"a roi of five numbers", infer, form{strings.Replace(scribbleParams, "{", `{"roi":[3,5,25,50,8],`, 1), mask(good)}, 400, "six numbers"},
+		{"clicks outside", infer, form{`{"foreground":[[-5,12,400]],"background":[[9999,0,0]],"label":"liver"}`, nil}, 400, "(0,0,0) to [39 31 8]"},
 		{"a bad segment number", infer, form{strings.Replace(scribbleParams, `"id":3`, `"id":-3`, 1), mask(good)}, 400, "foreground_scribbles"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -182,9 +185,9 @@ func TestOddInput(t *testing.T) {
 		{"foreground only", option(`"x":2`), with(layers(g, foreground, nil)), false},
 		{"background only", option(`"x":3`), with(layers(g, nil, background)), false},
 		{"a roi drawn the wrong way round", option(`"roi":[30,5,25,5,8,0]`), with(layers(g, foreground, background)), false},
-		{"a roi outside", option(`"roi":[300,500,25,500,8,90]`), with(layers(g, foreground, background)), false},
 		{"clicks", `{"foreground":[[10,12,4]],"background":[],"label":"liver"}`, nil, false},
-		{"clicks outside", `{"foreground":[[-5,12,400]],"background":[[9999,0,0]],"label":"liver"}`, nil, true},
+		{"a roi that reaches outside", option(`"roi":[5,500,-7,500,-1,90]`), with(layers(g, foreground, background)), false},
+		{"a click outside", `{"foreground":[[10,12,4]],"background":[[9999,0,0]],"label":"liver"}`, nil, false},
 		{"each result type", option(`"result_dtype":"uint16"`), with(layers(g, foreground, background)), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -92,24 +92,41 @@ func (s *Server) load(ctx context.Context, app *apps.App, lib *ort.Library) ([]a
 		s.sessions = append(s.sessions, session)
 		return session, nil
 	}
+	networks := map[string]annotation.Entry{}
 	var entries []annotation.Entry
 	for _, m := range app.Models {
-		loaded, err := app.Load(m, compile)
+		owner, err := app.Owner(m)
 		if err != nil {
 			return nil, err
 		}
-		if err := loaded.Warm(ctx); err != nil {
-			return nil, fmt.Errorf("model %q: %w", m.Name, err)
+		e, ready := networks[owner.Name]
+		if !ready {
+			if e, err = s.loadNetwork(ctx, app, owner, compile); err != nil {
+				return nil, err
+			}
+			networks[owner.Name] = e
 		}
-		profile := interact.Profile(m.Profile)
-		if p := s.cfg.Engine.Profile; p != "default" {
-			profile = interact.Profile(p)
-		}
-		s.log.Info().Str("model", m.Name).Str("provider", s.provider).Str("profile", string(profile)).Msg("model ready")
-		entries = append(entries, annotation.Entry{Name: m.Name, Type: m.Type, Description: m.Description, Labels: app.Labels,
-			Model: loaded.Model, Profile: profile, Weights: loaded.Hash, Device: s.provider})
+		e.Name, e.Type, e.Description, e.Dimension = m.Name, m.Type, m.Description, m.Dimension
+		entries = append(entries, e)
 	}
 	return entries, nil
+}
+
+// loadNetwork makes a network ready and runs it once.
+func (s *Server) loadNetwork(ctx context.Context, app *apps.App, m apps.Model, compile adapt.Compiler) (annotation.Entry, error) {
+	loaded, err := app.Load(m, compile)
+	if err != nil {
+		return annotation.Entry{}, err
+	}
+	if err := loaded.Warm(ctx); err != nil {
+		return annotation.Entry{}, fmt.Errorf("model %q: %w", m.Name, err)
+	}
+	profile := interact.Profile(m.Profile)
+	if p := s.cfg.Engine.Profile; p != "default" {
+		profile = interact.Profile(p)
+	}
+	s.log.Info().Str("model", m.Name).Str("provider", s.provider).Str("profile", string(profile)).Msg("model ready")
+	return annotation.Entry{Network: m.Name, Labels: app.Labels, Model: loaded.Model, Profile: profile, Weights: loaded.Hash, Device: s.provider}, nil
 }
 
 func (s *Server) listenerOf(app *apps.App, p Parts) (*httpapi.Server, error) {

@@ -172,3 +172,20 @@ func (m Mask) Boundary() Mask {
 	}
 	return r
 }
+
+// Largest3 keeps the component of a volume with the most voxels, of equal ones the first in memory. size and c are those of
+// [Components3].
+func Largest3(bits []bool, size [3]int, c Connectivity) []bool {
+	labels, sizes := Components3(bits, size, c)
+	best := 0
+	for l := 1; l < len(sizes); l++ {
+		if best == 0 || sizes[l] > sizes[best] {
+			best = l
+		}
+	}
+	out := make([]bool, len(bits))
+	for i, l := range labels {
+		out[i] = l != 0 && int(l) == best
+	}
+	return out
+}

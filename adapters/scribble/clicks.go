@@ -6,16 +6,20 @@ import (
 	"scrawl/adapters/volume"
 )
 
-// FromClicks makes a disc of radius pixels of every click, on the acquisition plane. Clicks are voxels (i,j,k) of the image as it is
-// stored. Clicks outside the image, which clients do send, are left out and counted.
+// FromClicks makes a disc of radius pixels of every click, on the acquisition plane: see [FromClicksAcross].
+func FromClicks(g volume.Geometry, positive, negative [][3]int, radius float64) (set Set, outside int) {
+	return FromClicksAcross(acquisitionAxis(g), g.Size, positive, negative, radius)
+}
+
+// FromClicksAcross makes a disc of radius pixels of every click, on the plane across an index axis. Clicks are voxels (i,j,k) of an
+// image of that size as it is stored. Clicks outside the image, which clients do send, are left out and counted.
 //
 // Where discs of both signs would overlap, a pixel goes to the nearer click, and to none of them at equal distance, so that two
 // clicks close together both keep their say.
-func FromClicks(g volume.Geometry, positive, negative [][3]int, radius float64) (set Set, outside int) {
-	axis := acquisitionAxis(g)
+func FromClicksAcross(axis int, size [3]int, positive, negative [][3]int, radius float64) (set Set, outside int) {
 	var clicks []click
 	for n, v := range append(append([][3]int{}, positive...), negative...) {
-		if !inside(g.Size, v) {
+		if !inside(size, v) {
 			outside++
 			continue
 		}
@@ -26,7 +30,7 @@ func FromClicks(g volume.Geometry, positive, negative [][3]int, radius float64) 
 	for _, c := range clicks {
 		strokes = append(strokes, Stroke{Axis: axis, Slice: c.plane.Slice, Positive: c.positive, Pixels: c.disc(radius, clicks)})
 	}
-	return NewSet(g.Size, strokes...), outside
+	return NewSet(size, strokes...), outside
 }
 
 func inside(size, v [3]int) bool {

@@ -16,6 +16,16 @@ func (r *run) compose() {
 		w, h := r.size(key.Axis)
 		r.set(out, key, r.state.Carried[key].mask(w, h))
 	}
+	for _, key := range r.ranked() {
+		r.set(out, key, r.anchorMask(r.state.Anchors[key], key))
+	}
+	r.req.Strokes.Voxels(func(at int, positive bool) { out[at] = positive })
+	r.limit(out)
+	r.state.Answer = out
+}
+
+// ranked lists the anchors so that, where they cross, what comes later wins.
+func (r *run) ranked() []SliceKey {
 	axis := r.carryAxis()
 	rank := func(key SliceKey) int {
 		switch {
@@ -28,12 +38,31 @@ func (r *run) compose() {
 	}
 	keys := sorted(r.state.Anchors)
 	slices.SortStableFunc(keys, func(a, b SliceKey) int { return rank(a) - rank(b) })
-	for _, key := range keys {
-		r.set(out, key, r.anchorMask(r.state.Anchors[key], key))
+	return keys
+}
+
+// Confidence is the probability of the object at each voxel of the answer, in steps of 1/255, and 0 elsewhere: it says which of two
+// objects that claim a voxel is surer of it. Where slices cross, the surest counts.
+func (st State) Confidence(size [3]int) []uint8 {
+	out := make([]uint8, len(st.Answer))
+	put := func(key SliceKey, p Probability) {
+		at := indexer(size, key.Axis, key.Slice)
+		a, b := volume.Plane(key.Axis).Axes()
+		for y := range size[b] {
+			for x := range size[a] {
+				if i := at(x, y); st.Answer[i] {
+					out[i] = max(out[i], p[y*size[a]+x], half)
+				}
+			}
+		}
 	}
-	r.req.Strokes.Voxels(func(at int, positive bool) { out[at] = positive })
-	r.limit(out)
-	r.state.Answer = out
+	for key, p := range st.Carried {
+		put(key, p)
+	}
+	for key, a := range st.Anchors {
+		put(key, a.Answer)
+	}
+	return out
 }
 
 func (r *run) anchorMask(a Anchor, key SliceKey) morph.Mask {
@@ -68,9 +97,8 @@ func (r *run) limit(out []bool) {
 	}
 }
 
-// indexer returns the position in the volume of pixel (x,y) of a slice.
-func (r *run) indexer(axis, n int) func(x, y int) int {
-	size := r.img.Volume.Size
+// indexer returns the position in a volume of pixel (x,y) of a slice.
+func indexer(size [3]int, axis, n int) func(x, y int) int {
 	stride := [3]int{1, size[0], size[0] * size[1]}
 	a, b := volume.Plane(axis).Axes()
 	base := n * stride[axis]
@@ -79,7 +107,7 @@ func (r *run) indexer(axis, n int) func(x, y int) int {
 
 // set writes a slice's mask into a volume of bits.
 func (r *run) set(out []bool, key SliceKey, m morph.Mask) {
-	at := r.indexer(key.Axis, key.Slice)
+	at := indexer(r.img.Volume.Size, key.Axis, key.Slice)
 	for y := range m.H {
 		for x := range m.W {
 			out[at(x, y)] = m.Bits[y*m.W+x]
@@ -91,7 +119,7 @@ func (r *run) set(out []bool, key SliceKey, m morph.Mask) {
 func (r *run) bits(from []bool, axis, n int) morph.Mask {
 	w, h := r.size(axis)
 	m := morph.New(w, h)
-	at := r.indexer(axis, n)
+	at := indexer(r.img.Volume.Size, axis, n)
 	for y := range h {
 		for x := range w {
 			m.Bits[y*w+x] = from[at(x, y)]

@@ -320,7 +320,10 @@ func (f *evalFlags) load(compile adapt.Compiler) (*interact.Model, string, error
 	if at < 0 {
 		return nil, "", fmt.Errorf("app %q has no model %q", f.app, f.model)
 	}
-	m := app.Models[at]
+	m, err := app.Owner(app.Models[at])
+	if err != nil {
+		return nil, "", err
+	}
 	if f.grid != 0 {
 		m.Input.Grid = f.grid
 	}

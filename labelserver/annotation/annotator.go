@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,11 @@ import (
 // Entry is one model that an Annotator serves.
 type Entry struct {
 	Name, Type, Description string
+	// Network names what the entry runs on. Entries of one network share its Model, its Weights and what annotators teach it; only
+	// what is known of an image is each entry's own, since clients send each the whole of what was drawn for it. "" means Name.
+	Network string
+	// Dimension is 2 for answers about one slice, otherwise 3.
+	Dimension int
 	// Labels are offered to clients, numbered 1..N.
 	Labels []string
 	Model  *interact.Model
@@ -80,16 +86,20 @@ func NewAnnotator(entries []Entry, o Options) (*Annotator, error) {
 	if len(entries) == 0 || o.Gate == nil || o.Dir == "" {
 		return nil, errors.New("annotator: at least one model, a gate and a folder for what is learned are wanted")
 	}
-	a := &Annotator{entries: entries, o: o, journal: journal{dir: o.Dir, budget: o.SnapshotBudget},
+	a := &Annotator{entries: slices.Clone(entries), o: o, journal: journal{dir: o.Dir, budget: o.SnapshotBudget},
 		images: newImageCache(o.CacheBytes), lineages: map[identity]*held{}}
-	for _, e := range entries {
+	for i := range a.entries {
+		e := &a.entries[i]
+		if e.Network == "" {
+			e.Network = e.Name
+		}
 		a.models = append(a.models, e.describe())
 	}
 	return a, nil
 }
 
 func (e Entry) describe() Model {
-	m := Model{Name: e.Name, Type: e.Type, Dimension: 3, Description: e.Description}
+	m := Model{Name: e.Name, Type: e.Type, Dimension: e.Dimension, Description: e.Description}
 	for i, l := range e.Labels {
 		m.Labels = append(m.Labels, Segment{Name: l, ID: i + 1})
 	}
@@ -99,8 +109,12 @@ func (e Entry) describe() Model {
 			profiles = append(profiles, string(p))
 		}
 	}
-	m.Config = api.NewObject("device", []string{e.Device}, "profile", profiles,
-		"propagate", []string{propagateVolume, propagateSlice}, "reset", []string{resetNothing, resetImage, resetEverything})
+	m.Config = api.NewObject("device", []string{e.Device}, "profile", profiles)
+	if e.Dimension != 2 {
+		m.Config.Set("propagate", []string{propagateVolume, propagateSlice})
+	}
+	m.Config.Set("reset", []string{resetNothing, resetImage, resetEverything})
+	m.Config.Set("largest_cc", false)
 	return m
 }
 
@@ -134,7 +148,7 @@ func (a *Annotator) Infer(ctx context.Context, req *Request) (*Reply, error) {
 		ctx, cancel = context.WithTimeout(ctx, a.o.Timeout)
 		defer cancel()
 	}
-	watch := time.Now()
+	start := time.Now()
 	e, err := a.entry(req.Model)
 	if err != nil {
 		return nil, err
@@ -143,24 +157,83 @@ func (a *Annotator) Infer(ctx context.Context, req *Request) (*Reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	pre := time.Since(watch)
-	job, err := newJob(e, img, req)
+	watch := watch{start: start, pre: time.Since(start)}
+	if e.Type == deepEdit {
+		return a.inferLabels(ctx, e, img, req, watch)
+	}
+	j, err := newJob(e, img, req)
 	if err != nil {
 		return nil, err
 	}
-	h, release, err := a.hold(ctx, identityOf(req.ClientID, e.Name, job.label, img.hash, e.Weights))
+	outs, err := a.answer(ctx, j)
 	if err != nil {
 		return nil, err
 	}
-	out, err := a.interact(ctx, h.lineage, job)
-	if err != nil {
-		release()
-		return nil, err
+	a.logged(req, outs, watch)
+	return outs[0].reply(j, watch), nil
+}
+
+// MONAI Label's types of models whose requests are read in ways of their own; all others send scribbles.
+const (
+	deepGrow = "deepgrow"
+	deepEdit = "deepedit"
+)
+
+// watch knows when a request came in and how long its image took.
+type watch struct {
+	start time.Time
+	pre   time.Duration
+}
+
+func (a *Annotator) logged(req *Request, outs []outcome, w watch) {
+	var answered, carried, learned int
+	for _, o := range outs {
+		answered += len(o.report.Answered)
+		carried += o.report.Carried
+		learned += len(o.report.Learned)
 	}
-	a.learnLater(h.lineage, job, release)
-	a.o.Log.Info().Str("request", req.ID).Str("model", e.Name).Str("image", req.Image.Key.ID).Int("answered", len(out.report.Answered)).
-		Int("carried", out.report.Carried).Int("learned", len(out.report.Learned)).Dur("took", time.Since(watch)).Msg("interaction")
-	return out.reply(job, pre, time.Since(watch)), nil
+	a.o.Log.Info().Str("request", req.ID).Str("model", req.Model).Str("image", req.Image.Key.ID).Int("answered", answered).
+		Int("carried", carried).Int("learned", learned).Dur("took", time.Since(w.start)).Msg("interaction")
+}
+
+// answer answers the jobs of one request, each on a lineage of its own, all or none of them: nothing is written down before the last
+// has its answer. What they show to be accepted is learned from afterwards.
+func (a *Annotator) answer(ctx context.Context, jobs ...*job) ([]outcome, error) {
+	// Two requests that need the same lineages take them in the same order.
+	inOrder := slices.SortedFunc(slices.Values(jobs), func(x, y *job) int { return strings.Compare(x.identity().folder(), y.identity().folder()) })
+	var releases []func()
+	release := func() {
+		for _, r := range releases {
+			r()
+		}
+	}
+	for _, j := range inOrder {
+		h, r, err := a.hold(ctx, j.identity())
+		if err != nil {
+			release()
+			return nil, err
+		}
+		j.lineage = h.lineage
+		releases = append(releases, r)
+	}
+	outs := make([]outcome, len(jobs))
+	for i, j := range jobs {
+		var err error
+		if outs[i], err = a.interact(ctx, j.lineage, j); err != nil {
+			release()
+			return nil, err
+		}
+	}
+	for i, j := range jobs {
+		if err := a.apply(j.lineage, j, outs[i].change); err != nil {
+			release()
+			return nil, err
+		}
+	}
+	for i, j := range inOrder {
+		a.learnLater(j.lineage, j, releases[i])
+	}
+	return outs, nil
 }
 
 // hold locks a lineage, reading it from disk when it is not in memory. Waiting ends with ctx.
@@ -210,20 +283,31 @@ func (a *Annotator) dropIdle(keep identity) {
 // outcome is the answer to a job.
 type outcome struct {
 	mask   []bool
+	state  interact.State // that the answer leaves the image in
 	report interact.Report
 	undone bool
 	note   string
+	change *change // nil when there is nothing to write down
 }
 
-// interact answers a job on a lineage whose lock is held, and makes the answer durable before it is given.
+// change is what an outcome makes of its lineage.
+type change struct {
+	entry   entry
+	state   interact.State
+	learned interact.Learned
+	write   bool // learned is new, not one on record
+}
+
+// interact answers a job on a lineage whose lock is held.
 func (a *Annotator) interact(ctx context.Context, l *lineage, j *job) (outcome, error) {
 	if err := a.reset(l, j); err != nil {
 		return outcome{}, err
 	}
-	state, err := a.stateOf(l, j.img.hash)
+	state, err := a.stateOf(l, j.stateKey)
 	if err != nil {
 		return outcome{}, err
 	}
+	j.keepOtherSlices(state)
 	edited := j.previous != nil && !sameBits(j.previous, state.Answer)
 	if !edited {
 		if out, ok, err := a.repeat(l, j, state); ok || err != nil {
@@ -239,19 +323,16 @@ func (a *Annotator) interact(ctx context.Context, l *lineage, j *job) (outcome, 
 	if err != nil {
 		return outcome{}, err
 	}
-	if err := a.commit(l, j, next, learned); err != nil {
-		return outcome{}, err
-	}
-	return outcome{mask: result.Mask, report: result.Report}, nil
+	return outcome{mask: result.Mask, state: next, report: result.Report, change: newChange(l, j, next, learned)}, nil
 }
 
 // repeat answers what needs no thinking: the same strokes again, or strokes that were answered before (undo and redo).
 func (a *Annotator) repeat(l *lineage, j *job, state interact.State) (outcome, bool, error) {
-	last, known := l.last(j.img.hash)
+	last, known := l.last(j.stateKey)
 	if known && last.Strokes == j.key() && state.Answer != nil && j.reset == resetNothing {
-		return outcome{mask: j.limited(state.Answer), note: "the same strokes again: nothing was learned"}, true, nil
+		return outcome{mask: j.limited(state.Answer), state: state, note: "the same strokes again: nothing was learned"}, true, nil
 	}
-	found, newest, ok := l.earlier(j.img.hash, j.key(), emptyKey(j.img))
+	found, newest, ok := l.earlier(j.stateKey, j.key(), emptyKey(j.img))
 	if !ok {
 		return outcome{}, false, nil
 	}
@@ -260,7 +341,7 @@ func (a *Annotator) repeat(l *lineage, j *job, state interact.State) (outcome, b
 	if err != nil {
 		return outcome{}, false, err
 	}
-	e := entry{Seq: len(l.log) + 1, Time: time.Now(), Image: j.img.hash, Key: j.imageKey, Strokes: j.key(), StateOf: found.StateOf, Learned: l.head().Learned, Undo: true}
+	e := entry{Seq: len(l.log) + 1, Time: time.Now(), Image: j.stateKey, Key: j.imageKey, Strokes: j.key(), StateOf: found.StateOf, Learned: l.head().Learned, Undo: true}
 	learned := l.learned
 	if newest {
 		switch back, err := a.journal.learned(l, found.Learned); {
@@ -274,11 +355,8 @@ func (a *Annotator) repeat(l *lineage, j *job, state interact.State) (outcome, b
 	} else {
 		out.note += "; weights stay, since other images were learned from after it"
 	}
-	if err := a.journal.commit(l, e, old, nil); err != nil {
-		return outcome{}, false, err
-	}
-	l.learned = learned
-	l.remember(j.img.hash, old)
+	out.change = &change{entry: e, state: old, learned: learned}
+	out.state = old
 	if out.mask = old.Answer; out.mask == nil {
 		out.mask = make([]bool, len(j.img.Volume.Voxels))
 	}
@@ -289,7 +367,7 @@ func (a *Annotator) repeat(l *lineage, j *job, state interact.State) (outcome, b
 // learnLater learns, while the user looks at the answer, from the slices the interaction has shown to be accepted. It keeps the
 // lineage's lock: the user's next interaction waits for it and so always sees the same weights, however fast it comes.
 func (a *Annotator) learnLater(l *lineage, j *job, release func()) {
-	state := l.states[j.img.hash]
+	state := l.states[j.stateKey]
 	if !j.entry.Model.HasLesson(j.options, state) {
 		release()
 		return
@@ -320,7 +398,7 @@ func (a *Annotator) learn(ctx context.Context, l *lineage, j *job, run lesson, s
 		return err
 	}
 	a.o.Log.Info().Str("image", j.imageKey.ID).Int("slices", len(report.Learned)).Dur("took", time.Since(start)).Msg("learned")
-	return a.commit(l, j, next, learned)
+	return a.apply(l, j, newChange(l, j, next, learned))
 }
 
 func (a *Annotator) stateOf(l *lineage, image string) (interact.State, error) {
@@ -348,19 +426,30 @@ func (l *lineage) remember(image string, s interact.State) {
 	l.states[image] = s
 }
 
-// commit makes a new state durable and then current.
-func (a *Annotator) commit(l *lineage, j *job, state interact.State, learned interact.Learned) error {
+func newChange(l *lineage, j *job, state interact.State, learned interact.Learned) *change {
 	seq := len(l.log) + 1
-	e := entry{Seq: seq, Time: time.Now(), Image: j.img.hash, Key: j.imageKey, Strokes: j.key(), StateOf: seq, Learned: l.head().Learned}
-	var changed *interact.Learned
-	if learned != l.learned {
-		e.Learned, changed = seq, &learned
+	c := &change{state: state, learned: learned, write: learned != l.learned,
+		entry: entry{Seq: seq, Time: time.Now(), Image: j.stateKey, Key: j.imageKey, Strokes: j.key(), StateOf: seq, Learned: l.head().Learned}}
+	if c.write {
+		c.entry.Learned = seq
 	}
-	if err := a.journal.commit(l, e, state, changed); err != nil {
+	return c
+}
+
+// apply makes a change durable and then current.
+func (a *Annotator) apply(l *lineage, j *job, c *change) error {
+	if c == nil {
+		return nil
+	}
+	var written *interact.Learned
+	if c.write {
+		written = &c.learned
+	}
+	if err := a.journal.commit(l, c.entry, c.state, written); err != nil {
 		return err
 	}
-	l.learned = learned
-	l.remember(j.img.hash, state)
+	l.learned = c.learned
+	l.remember(j.stateKey, c.state)
 	return nil
 }
 
@@ -368,9 +457,9 @@ func (a *Annotator) commit(l *lineage, j *job, state interact.State, learned int
 func (a *Annotator) reset(l *lineage, j *job) error {
 	switch j.reset {
 	case resetImage:
-		e := entry{Seq: len(l.log) + 1, Time: time.Now(), Image: j.img.hash, Key: j.imageKey, Learned: l.head().Learned, Forgotten: true}
-		delete(l.states, j.img.hash)
-		if _, known := l.last(j.img.hash); !known {
+		e := entry{Seq: len(l.log) + 1, Time: time.Now(), Image: j.stateKey, Key: j.imageKey, Learned: l.head().Learned, Forgotten: true}
+		delete(l.states, j.stateKey)
+		if _, known := l.last(j.stateKey); !known {
 			return nil
 		}
 		return a.journal.commit(l, e, interact.State{}, nil)
@@ -384,9 +473,9 @@ func (a *Annotator) reset(l *lineage, j *job) error {
 func (a *Annotator) Forget(ctx context.Context, image ImageKey) error {
 	a.images.drop(image)
 	return a.eachLineage(ctx, func(l *lineage) error {
-		for _, hash := range l.imagesCalled(image) {
-			e := entry{Seq: len(l.log) + 1, Time: time.Now(), Image: hash, Key: image, Learned: l.head().Learned, Forgotten: true}
-			if err := a.journal.forget(l, hash, e); err != nil {
+		for _, key := range l.imagesCalled(image) {
+			e := entry{Seq: len(l.log) + 1, Time: time.Now(), Image: key, Key: image, Learned: l.head().Learned, Forgotten: true}
+			if err := a.journal.forget(l, key, e); err != nil {
 				return fmt.Errorf("forget image %q: %w", image.ID, err)
 			}
 		}
@@ -394,6 +483,7 @@ func (a *Annotator) Forget(ctx context.Context, image ImageKey) error {
 	})
 }
 
+// imagesCalled lists the state keys of what was worked on under an image's name and not forgotten.
 func (l *lineage) imagesCalled(key ImageKey) []string {
 	var hashes []string
 	seen := map[string]bool{}
@@ -445,8 +535,8 @@ func (a *Annotator) Submitted(_ context.Context, s Submission) error {
 			if l.id.User != user {
 				return nil
 			}
-			for _, hash := range l.imagesCalled(s.Image) {
-				if err := a.finish(ctx, l, hash, s.Image); err != nil {
+			for _, key := range l.imagesCalled(s.Image) {
+				if err := a.finish(ctx, l, key, s.Image); err != nil {
 					return err
 				}
 			}
@@ -462,22 +552,32 @@ func (a *Annotator) Submitted(_ context.Context, s Submission) error {
 // finishTimeout bounds learning from a submitted label.
 const finishTimeout = 5 * time.Minute
 
-func (a *Annotator) finish(ctx context.Context, l *lineage, hash string, key ImageKey) error {
-	e, err := a.entry(l.id.Model)
-	if err != nil || e.Weights != l.id.Weights {
+func (a *Annotator) finish(ctx context.Context, l *lineage, key string, image ImageKey) error {
+	e, ok := a.entryOf(l.id, key)
+	if !ok {
 		return nil // the model is not served any more
 	}
-	img, ok := a.images.cached(key, hash)
+	img, ok := a.images.cached(image, hashOfKey(key))
 	if !ok {
 		return nil // long out of use; its slices stay accepted but unlearned
 	}
-	state, err := a.stateOf(l, hash)
+	state, err := a.stateOf(l, key)
 	if err != nil {
 		return err
 	}
-	last, _ := l.last(hash)
-	j := &job{entry: e, img: img, imageKey: key, strokesKey: last.Strokes, options: interact.Options{Profile: e.Profile}}
+	last, _ := l.last(key)
+	j := &job{entry: e, img: img, imageKey: image, stateKey: key, strokesKey: last.Strokes, options: interact.Options{Profile: e.Profile}}
 	return a.learn(ctx, l, j, e.Model.Finish, state)
+}
+
+// entryOf finds the entry that a lineage's state of an image belongs to, if it is still served with the same network.
+func (a *Annotator) entryOf(id identity, key string) (Entry, bool) {
+	for _, e := range a.entries {
+		if e.Network == id.Model && e.Weights == id.Weights && stateKey(e, hashOfKey(key)) == key {
+			return e, true
+		}
+	}
+	return Entry{}, false
 }
 
 // Close waits until everything submitted has been learned.
@@ -498,6 +598,20 @@ func sameBits(a, b []bool) bool {
 		}
 	}
 	return true
+}
+
+// stateKey names what an entry knows of an image: the hash of its content, and the entry beside it where that is not its network's
+// first.
+func stateKey(e Entry, hash string) string {
+	if e.Name == e.Network {
+		return hash
+	}
+	return hash + "@" + e.Name
+}
+
+func hashOfKey(key string) string {
+	hash, _, _ := strings.Cut(key, "@")
+	return hash
 }
 
 func emptyKey(img *image) string { return scribble.Set{Size: img.Volume.Size}.Key() }

@@ -15,10 +15,10 @@ type image struct {
 	hash string
 }
 
-// imageKeyed names a cached image. Models prepare images differently.
+// imageKeyed names a cached image. Networks want images prepared differently.
 type imageKeyed struct {
-	model string
-	key   ImageKey
+	network string
+	key     ImageKey
 }
 
 type cachedImage struct {
@@ -43,7 +43,7 @@ func newImageCache(budget int64) *imageCache {
 
 // get returns the request's image, decoding it when it is not cached in the same version.
 func (c *imageCache) get(ctx context.Context, e Entry, im Image) (*image, error) {
-	name := imageKeyed{e.Name, im.Key}
+	name := imageKeyed{e.Network, im.Key}
 	if img := c.find(name, im.Version); img != nil {
 		return img, nil
 	}

@@ -2,10 +2,12 @@ package annotation
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
 
+	"scrawl/adapters/morph"
 	"scrawl/adapters/scribble"
 	"scrawl/adapters/volume"
 	"scrawl/apps/interact"
@@ -17,16 +19,21 @@ type job struct {
 	entry    Entry
 	img      *image
 	imageKey ImageKey
-	label    string // the segment being drawn
+	stateKey string   // of what is known of the image
+	user     string   // the client's name for its user, "" if it has none
+	label    string   // the segment being drawn
+	lineage  *lineage // once its lock is held
 
 	strokes    scribble.Set
 	strokesKey string
+	slices     []int  // along k: the slices an answer of dimension 2 is about
 	outside    int    // clicks outside the image
 	previous   []bool // the segment as the client has it
 	protected  []bool
 	box        *scribble.Box
 	options    interact.Options
 	reset      string
+	largest    bool // only the largest connected part is answered
 }
 
 // Names of the layers that hold scribbles.
@@ -39,28 +46,68 @@ const (
 const clickRadius = 2
 
 func newJob(e Entry, img *image, req *Request) (*job, error) {
-	j := &job{entry: e, img: img, imageKey: req.Image.Key, label: req.LabelName}
+	j, err := bareJob(e, img, req)
+	if err != nil {
+		return nil, err
+	}
+	if req.Label != nil && e.Type != deepGrow {
+		if err := j.readLabel(req); err != nil {
+			return nil, err
+		}
+	}
+	if err := j.readClicks(req); err != nil {
+		return nil, err
+	}
+	j.setStrokes(j.strokes)
+	return j, nil
+}
+
+// bareJob reads what does not depend on what was drawn.
+func bareJob(e Entry, img *image, req *Request) (*job, error) {
+	j := &job{entry: e, img: img, imageKey: req.Image.Key, stateKey: stateKey(e, img.hash), user: req.ClientID, label: strings.TrimSpace(req.LabelName),
+		strokes: scribble.NewSet(img.Volume.Size)}
 	if err := j.readOptions(req.Params); err != nil {
 		return nil, err
 	}
 	if req.ROI != nil {
 		box, ok := req.ROI.Clip(img.Volume.Size)
-		if ok {
-			j.box = &scribble.Box{Lo: box.Min, Hi: box.Max}
+		if !ok {
+			return nil, fmt.Errorf("roi from %v to %v holds no voxel of the image: %w; a box that overlaps its %v voxels is wanted",
+				req.ROI.Min, req.ROI.Max, Invalid, img.Volume.Size)
 		}
+		j.box = &scribble.Box{Lo: box.Min, Hi: box.Max}
 	}
-	j.strokes = scribble.NewSet(img.Volume.Size)
-	if req.Label != nil {
-		if err := j.readLabel(req); err != nil {
-			return nil, err
-		}
-	}
-	j.readClicks(req)
-	if j.box != nil {
-		j.strokes = j.strokes.Within(*j.box)
-	}
-	j.strokesKey = j.strokes.Key()
 	return j, nil
+}
+
+// setStrokes takes what was drawn, as far as it lies in the box.
+func (j *job) setStrokes(s scribble.Set) {
+	if j.box != nil {
+		s = s.Within(*j.box)
+	}
+	j.strokes, j.strokesKey = s, s.Key()
+}
+
+func (j *job) identity() identity {
+	return identityOf(j.user, j.entry.Network, j.label, j.img.hash, j.entry.Weights)
+}
+
+// keepOtherSlices adds what was drawn before on slices that the request is not about: a client of dimension 2 sends one slice's clicks
+// at a time, and those are the whole current set of that slice alone.
+func (j *job) keepOtherSlices(known interact.State) {
+	if j.entry.Dimension != 2 || len(j.slices) == 0 {
+		return
+	}
+	kept := scribble.Set{Size: j.img.Volume.Size}
+	for _, s := range known.Strokes.Strokes {
+		if s.Axis != clickAxis || !slices.Contains(j.slices, s.Slice) {
+			kept.Strokes = append(kept.Strokes, s)
+		}
+	}
+	if !kept.Empty() {
+		j.strokes = kept.Merge(j.strokes)
+		j.strokesKey = j.strokes.Key()
+	}
 }
 
 // readLabel takes the scribble layers, the segment being drawn and the other segments out of the uploaded label map.
@@ -136,21 +183,64 @@ func (j *job) layers(req *Request) (foreground, background uint16, err error) {
 	return foreground, background, nil
 }
 
+// clickAxis is the axis across which the slices of clients of dimension 2 lie.
+const clickAxis = int(volume.PlaneK)
+
 // readClicks turns clicks into strokes.
-func (j *job) readClicks(req *Request) {
-	positive, negative := coordinates(req.Foreground), coordinates(req.Background)
-	for _, l := range req.LabelClicks {
-		if l.Name == j.label {
-			positive = append(positive, coordinates(l.Clicks)...)
-		} else {
-			negative = append(negative, coordinates(l.Clicks)...)
+func (j *job) readClicks(req *Request) error {
+	if j.entry.Dimension == 2 {
+		j.options.SliceOnly = true
+		if err := j.readSlice(req); err != nil {
+			return err
 		}
 	}
-	if len(positive)+len(negative) == 0 {
-		return
+	if len(req.Foreground)+len(req.Background) == 0 {
+		return nil
 	}
-	clicks, outside := scribble.FromClicks(j.img.Volume.Geometry, positive, negative, clickRadius)
-	j.strokes, j.outside = j.strokes.Merge(clicks), outside
+	clicks, err := j.clicks(coordinates(req.Foreground), coordinates(req.Background))
+	if err != nil {
+		return err
+	}
+	j.strokes = j.strokes.Merge(clicks)
+	return nil
+}
+
+// readSlice finds the slices that an answer of dimension 2 is about: the one named, or those clicked on.
+func (j *job) readSlice(req *Request) error {
+	n := j.img.Volume.Size[clickAxis]
+	if k, ok := req.Params.Number("slice"); ok {
+		if k != math.Trunc(k) || k < 0 || k >= float64(n) {
+			return fmt.Errorf("slice %g: %w; a whole number from 0 to %d is wanted", k, Invalid, n-1)
+		}
+		j.slices = []int{int(k)}
+		return nil
+	}
+	for _, c := range slices.Concat(req.Foreground, req.Background) {
+		if k := c[clickAxis]; k >= 0 && k < n && !slices.Contains(j.slices, k) {
+			j.slices = append(j.slices, k)
+		}
+	}
+	return nil
+}
+
+// clicks are the strokes that clicks stand for. Clients do send some that lie outside the image: those are left out and counted, but
+// when no other click is left the user is told.
+func (j *job) clicks(positive, negative [][3]int) (scribble.Set, error) {
+	g := j.img.Volume.Geometry
+	var set scribble.Set
+	var outside int
+	if j.entry.Dimension == 2 {
+		set, outside = scribble.FromClicksAcross(clickAxis, g.Size, positive, negative, clickRadius)
+	} else {
+		set, outside = scribble.FromClicks(g, positive, negative, clickRadius)
+	}
+	all := slices.Concat(positive, negative)
+	if outside > 0 && outside == len(all) {
+		return set, fmt.Errorf("the point %v lies outside the image: %w; indices (i,j,k) from (0,0,0) to %v are wanted", all[0], Invalid,
+			[3]int{g.Size[0] - 1, g.Size[1] - 1, g.Size[2] - 1})
+	}
+	j.outside += outside
+	return set, nil
 }
 
 func coordinates(clicks []Click) [][3]int {
@@ -177,11 +267,10 @@ func (j *job) readOptions(params *api.Object) error {
 	}
 	j.options.Profile = interact.Profile(profile)
 	j.options.SliceOnly = propagate == propagateSlice
-	if params != nil {
-		if on, ok := params.Bool("adapt"); ok && !on {
-			j.options.Profile = interact.ProfileFrozen
-		}
+	if on, ok := params.Bool("adapt"); ok && !on {
+		j.options.Profile = interact.ProfileFrozen
 	}
+	j.largest, _ = params.Bool("largest_cc")
 	return nil
 }
 
@@ -225,10 +314,29 @@ func (j *job) limited(mask []bool) []bool {
 	return out
 }
 
+// shown is the part of a mask that the client is told: the slices asked about, and the largest part if that is wanted.
+func (j *job) shown(mask []bool) []bool {
+	if j.entry.Dimension == 2 {
+		size := j.img.Volume.Size
+		area := size[0] * size[1]
+		only := make([]bool, len(mask))
+		for _, k := range j.slices {
+			copy(only[k*area:(k+1)*area], mask[k*area:(k+1)*area])
+		}
+		mask = only
+	}
+	if j.largest {
+		largest := morph.Largest3(mask, j.img.Volume.Size, morph.TwentySix)
+		j.strokes.Voxels(func(at int, _ bool) { largest[at] = mask[at] })
+		mask = largest
+	}
+	return mask
+}
+
 // reply is the answer as the protocol has it: value 1 is the segment.
-func (o outcome) reply(j *job, pre, total time.Duration) *Reply {
+func (o outcome) reply(j *job, w watch) *Reply {
 	m := volume.NewLabelMap(j.img.Volume.Geometry)
-	for i, b := range o.mask {
+	for i, b := range j.shown(o.mask) {
 		if b {
 			m.Labels[i] = 1
 		}
@@ -237,9 +345,18 @@ func (o outcome) reply(j *job, pre, total time.Duration) *Reply {
 	if name == "" {
 		name = "segment"
 	}
-	latencies := api.NewObject("pre", round2(pre.Seconds()), "infer", round2((total - pre).Seconds()), "invert", 0.0, "post", 0.0,
+	params := api.NewObject("latencies", latencies(w), "centroids", api.NewObject(), "scrawl", o.told(j))
+	return &Reply{Label: m, LabelNames: []Segment{{Name: name, ID: 1}}, Params: params}
+}
+
+func latencies(w watch) *api.Object {
+	total := time.Since(w.start)
+	return api.NewObject("pre", round2(w.pre.Seconds()), "infer", round2((total - w.pre).Seconds()), "invert", 0.0, "post", 0.0,
 		"write", 0.0, "total", round2(total.Seconds()), "transform", nil)
-	params := api.NewObject("latencies", latencies, "centroids", api.NewObject())
+}
+
+// told is what the reply says beyond the protocol.
+func (o outcome) told(j *job) *api.Object {
 	scrawl := api.NewObject("profile", string(j.options.Profile), "answered", len(o.report.Answered), "carried", o.report.Carried,
 		"learned", len(o.report.Learned), "expert", o.report.Expert, "undone", o.undone, "device", j.entry.Device)
 	if o.note != "" {
@@ -255,8 +372,7 @@ func (o outcome) reply(j *job, pre, total time.Duration) *Reply {
 		}
 	}
 	scrawl.Set("seconds", stages)
-	params.Set("scrawl", scrawl)
-	return &Reply{Label: m, LabelNames: []Segment{{Name: name, ID: 1}}, Params: params}
+	return scrawl
 }
 
 func round2(s float64) float64 { return float64(int(s*100+0.5)) / 100 }

@@ -11,7 +11,7 @@ import (
 // identity says whose weights a lineage holds: those a user has taught one model for one label, over all images. A client
 // that names no user or no label cannot be told from the next one, so its lineage is bound to the one image.
 type identity struct {
-	User, Model, Label string
+	User, Model, Label string // Model is the network's name: several models may share it
 	// Image is the content hash of the only image of the lineage, or "" when it spans images.
 	Image string
 	// Weights is the hash of the network the lineage started from: a network that was replaced starts anew.
@@ -40,7 +40,7 @@ func (id identity) folder() string {
 type entry struct {
 	Seq  int
 	Time time.Time
-	// Image is the content hash of the image, Key what it was called.
+	// Image is the state key of the image, its content hash, and Key what it was called.
 	Image string
 	Key   ImageKey
 	// Strokes is the key of the stroke set the entry answered.
@@ -63,7 +63,7 @@ type lineage struct {
 	log []entry
 	// learned is what the newest entry's snapshot holds.
 	learned interact.Learned
-	// states holds the newest state of images that were worked on lately, by content hash.
+	// states holds the newest state of images that were worked on lately, by state key.
 	states map[string]interact.State
 }
 

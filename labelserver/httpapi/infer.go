@@ -122,7 +122,9 @@ func (s *Server) readInfer(c echo.Context, model string, form *api.Form) (*infer
 	if req.Image, err = s.inferImage(req, query.Get("image"), form.File("file")); err != nil {
 		return nil, err
 	}
-	readInteraction(req, described)
+	if err := readInteraction(req, described); err != nil {
+		return nil, err
+	}
 	call := &inferCall{req: req, model: described, label: form.File("label")}
 	return call, s.readResultParams(call)
 }
@@ -210,9 +212,9 @@ func (s *Server) sessionImage(id string) (annotation.Image, error) {
 	}, nil
 }
 
-// readInteraction reads what the user drew from the parameters. What does not have the form a client sends is left out: an
-// unknown parameter is not an error in this protocol.
-func readInteraction(req *annotation.Request, model annotation.Model) {
+// readInteraction reads what the user drew from the parameters. An unknown parameter is not an error in this protocol; one that the
+// model's type gives a meaning must have the form for it.
+func readInteraction(req *annotation.Request, model annotation.Model) error {
 	p := req.Params
 	req.ClientID, _ = p.Text("client_id")
 	req.LabelName, _ = p.Text("selected_label_name")
@@ -220,15 +222,38 @@ func readInteraction(req *annotation.Request, model annotation.Model) {
 		req.LabelName, _ = p.Text("label")
 	}
 	req.LabelInfo = readLabelInfo(p)
-	req.Foreground, _ = readClicks(p, "foreground")
-	req.Background, _ = readClicks(p, "background")
-	req.ROI = readROI(p)
-	for _, label := range model.Labels {
-		if clicks, ok := readClicks(p, label.Name); ok {
-			req.LabelClicks = append(req.LabelClicks, annotation.LabelClicks{Name: label.Name, Clicks: clicks})
+	strict := model.Type == "deepgrow" || model.Type == "deepedit"
+	var err error
+	for name, clicks := range map[string]*[]annotation.Click{"foreground": &req.Foreground, "background": &req.Background} {
+		if *clicks, err = readClicks(p, name); err != nil && strict {
+			return err
 		}
 	}
+	if req.ROI, err = readROI(p); err != nil {
+		return err
+	}
+	names := []string{}
+	for _, label := range model.Labels {
+		names = append(names, label.Name)
+	}
+	if req.LabelName != "" && !slices.Contains(names, req.LabelName) {
+		names = append(names, req.LabelName) // a segment the user has made
+	}
+	for _, name := range names {
+		if name == "foreground" || name == "background" || name == "roi" {
+			continue
+		}
+		// A parameter that only happens to be called as the label is not meant by it.
+		if clicks, err := readClicks(p, name); err == nil && clicks != nil {
+			req.LabelClicks = append(req.LabelClicks, annotation.LabelClicks{Name: name, Clicks: clicks})
+		} else if v, _ := p.Get(name); err != nil && strict && isList(v) {
+			return err
+		}
+	}
+	return nil
 }
+
+func isList(v any) bool { _, ok := v.([]any); return ok }
 
 // readLabelInfo reads [{"name":…,"id":…},…]. OHIF sends whole segment objects, with other members beside. A number that no voxel can
 // have is passed on as -1: the service knows which segments it needs.
@@ -251,34 +276,41 @@ func readLabelInfo(p *api.Object) []annotation.Segment {
 	return segments
 }
 
-// readClicks reads [[i,j,k],…]. Coordinates are whole numbers; OHIF's may come with a point.
-func readClicks(p *api.Object, name string) ([]annotation.Click, bool) {
+// readClicks reads [[i,j,k],…], nil if there is nothing under the name. Coordinates are whole numbers; OHIF's may come with a point.
+func readClicks(p *api.Object, name string) ([]annotation.Click, error) {
 	v, _ := p.Get(name)
+	if v == nil {
+		return nil, nil
+	}
 	list, ok := v.([]any)
 	if !ok {
-		return nil, false
+		return nil, api.Errorf(http.StatusBadRequest, "%s is no list, want points as [[i,j,k],…]", name)
 	}
 	clicks := make([]annotation.Click, 0, len(list))
-	for _, item := range list {
+	for i, item := range list {
 		point, _ := item.([]any)
 		numbers, ok := wholeNumbers(point)
 		if !ok || len(numbers) != 3 {
-			return nil, false
+			return nil, api.Errorf(http.StatusBadRequest, "point %d of %s is not three numbers, want points as [[i,j,k],…] in voxels", i+1, name)
 		}
 		clicks = append(clicks, annotation.Click(numbers))
 	}
-	return clicks, true
+	return clicks, nil
 }
 
-func readROI(p *api.Object) *annotation.Box {
+// readROI reads [i0,i1,j0,j1,k0,k1]; an empty list, which Slicer sends where no box was drawn, is none.
+func readROI(p *api.Object) (*annotation.Box, error) {
 	v, _ := p.Get("roi")
-	list, _ := v.([]any)
+	list, isList := v.([]any)
+	if v == nil || isList && len(list) == 0 {
+		return nil, nil
+	}
 	numbers, ok := wholeNumbers(list)
 	if !ok || len(numbers) != 6 {
-		return nil
+		return nil, api.Errorf(http.StatusBadRequest, "roi is not six numbers, want [i0,i1,j0,j1,k0,k1] in voxels")
 	}
 	box := annotation.NewBox([6]int(numbers))
-	return &box
+	return &box, nil
 }
 
 // wholeNumbers rounds a list of numbers. Beyond ±2^31 nothing is a voxel.

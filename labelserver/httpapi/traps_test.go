@@ -196,10 +196,20 @@ func TestTrap08BoxesAndPointsOutside(t *testing.T) {
 	if diff := cmp.Diff([]annotation.Click{{-3, 900, 12}}, got.Foreground); diff != "" || len(got.Background) != 0 || got.LabelName != "spleen" {
 		t.Errorf("clicks %v, background %v, label %q", got.Foreground, got.Background, got.LabelName)
 	}
-	for _, roi := range []string{`[]`, `null`, `[1,2]`, `["a",1,2,3,4,5]`, `[1e300,1,2,3,4,5]`} {
+	for _, roi := range []string{`[]`, `null`} {
 		b.want(b.post("/infer/scribbles?image=case_0", params(`{"roi":`+roi+`}`)), 200, "")
 		if got := b.service.last(t); got.ROI != nil {
 			t.Errorf("roi %s is %v", roi, got.ROI)
+		}
+	}
+	for _, roi := range []string{`[1,2]`, `["a",1,2,3,4,5]`, `[1e300,1,2,3,4,5]`, `"all"`, `7`} {
+		if r := b.post("/infer/scribbles?image=case_0", params(`{"roi":`+roi+`}`)); r.status != 400 || !strings.Contains(r.body, "six numbers") {
+			t.Errorf("roi %s: %d %s", roi, r.status, r.body)
+		}
+	}
+	for _, bad := range []string{`"foreground":"here"`, `"foreground":[[1,2]]`, `"background":[["a",1,2]]`, `"liver":[[1,2,3,4]]`} {
+		if r := b.post("/infer/segmentation_spleen?image=case_0", params(`{`+bad+`}`)); r.status != 400 || !strings.Contains(r.body, "[[i,j,k],…]") {
+			t.Errorf("%s: %d %s", bad, r.status, r.body)
 		}
 	}
 	b.want(b.post("/infer/segmentation_spleen?image=case_0", params(`{"liver":[[1,2,3]],"aorta":[],"label":"liver"}`)), 200, "")
