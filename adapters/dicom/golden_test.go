@@ -1,0 +1,229 @@
+package dicom_test
+
+import (
+	"archive/zip"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"scrawl/adapters/dicom"
+	"scrawl/adapters/dicom/codec"
+	"scrawl/adapters/volume"
+)
+
+// expected is what an independent reader says of a folder. See testdata/make_golden.py.
+type expected struct {
+	Folder    string     `json:"folder"`
+	Size      [3]int     `json:"size"`
+	Spacing   [3]float64 `json:"spacing"`
+	Origin    [3]float64 `json:"origin"`
+	Direction [9]float64 `json:"direction"` // row by row
+	Voxels    []float32  `json:"voxels"`
+	Notes     []string   `json:"notes"` // parts of what must be told
+	SHA256    string     `json:"sha256"`
+}
+
+func (e expected) geometry() volume.Geometry {
+	g := volume.Geometry{Size: e.Size, Spacing: e.Spacing, Origin: e.Origin}
+	for n, v := range e.Direction {
+		g.Direction[n/3][n%3] = v
+	}
+	return g
+}
+
+func golden(t *testing.T) *zip.Reader {
+	t.Helper()
+	z, err := zip.OpenReader(filepath.Join("testdata", "golden.zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = z.Close() })
+	return &z.Reader
+}
+
+func readJSON(t *testing.T, fsys fs.FS, name string, to any) {
+	t.Helper()
+	text, err := fs.ReadFile(fsys, name)
+	if err == nil {
+		err = json.Unmarshal(text, to)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestGoldenSeries(t *testing.T) {
+	z := golden(t)
+	var all []expected
+	readJSON(t, z, "expect.json", &all)
+	if len(all) < 40 {
+		t.Fatalf("%d series, want more", len(all))
+	}
+	for _, want := range all {
+		t.Run(want.Folder, func(t *testing.T) {
+			dir, err := fs.Sub(z, want.Folder)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := dicom.ReadFolder(t.Context(), dir, dicom.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := got.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			if d := want.geometry().Difference(got.Geometry); d != "" {
+				t.Errorf("grid: %s", d)
+			}
+			if len(got.Voxels) != len(want.Voxels) {
+				t.Fatalf("%d voxels, want %d", len(got.Voxels), len(want.Voxels))
+			}
+			for n, v := range want.Voxels {
+				if math.Abs(float64(got.Voxels[n]-v)) > 1e-6*max(1, math.Abs(float64(v))) {
+					t.Fatalf("voxel %d is %g, want %g", n, got.Voxels[n], v)
+				}
+			}
+			for _, part := range want.Notes {
+				if !slices.ContainsFunc(got.Grid.Notes, func(s string) bool { return strings.Contains(s, part) }) {
+					t.Errorf("notes %q, want one with %q", got.Grid.Notes, part)
+				}
+			}
+			for k, s := range got.Grid.Slices {
+				if p := got.IndexToWorld([3]float64{0, 0, float64(k)}); want.Folder != "gap" && math.Abs(p[2]-s.Position[2]) > 1e-3 {
+					t.Errorf("slice %d lies at %v, the grid has it at %v", k, s.Position, p)
+				}
+			}
+		})
+	}
+}
+
+// sharedData is a folder of real images, beside the repository or where SCRAWL_SHARED says.
+func sharedData(t testing.TB, parts ...string) string {
+	t.Helper()
+	dir := os.Getenv("SCRAWL_SHARED")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared")
+	}
+	dir = filepath.Join(append([]string{dir, "data"}, parts...)...)
+	if _, err := os.Stat(dir); err != nil {
+		if os.Getenv("SCRAWL_REQUIRE") == "1" && os.Getenv("SCRAWL_SHARED") != "" {
+			t.Fatalf("no real images: %v", err)
+		}
+		t.Skipf("SKIPPED, no real images at %s: run SCRAWL_SHARED=/folder/with/data go test ./adapters/dicom", dir)
+	}
+	return dir
+}
+
+func TestRealSeries(t *testing.T) {
+	data := sharedData(t, "dicom")
+	var all []expected
+	readJSON(t, os.DirFS("testdata"), "real.json", &all)
+	for _, want := range all {
+		t.Run(want.Folder, func(t *testing.T) {
+			if strings.Contains(want.Folder, "j2k") && !codec.Supported("1.2.840.10008.1.2.4.90") {
+				t.Skip("no decoder for JPEG 2000 yet")
+			}
+			got, err := dicom.ReadFolder(t.Context(), os.DirFS(filepath.Join(data, want.Folder)), dicom.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := want.geometry().Difference(got.Geometry); d != "" {
+				t.Errorf("grid: %s", d)
+			}
+			h := sha256.New()
+			if err := binary.Write(h, binary.LittleEndian, got.Voxels); err != nil {
+				t.Fatal(err)
+			}
+			if sum := fmt.Sprintf("%x", h.Sum(nil)); sum != want.SHA256 {
+				t.Errorf("voxels have hash %s, SimpleITK's %s", sum, want.SHA256)
+			}
+			if len(got.Grid.Notes) > 0 {
+				t.Errorf("notes on a regular series: %q", got.Grid.Notes)
+			}
+		})
+	}
+}
+
+// TestOddFiles reads files that others keep because readers stumble over them. Each alone is an image or an error of a known class;
+// none keeps the images beside it from being read.
+func TestOddFiles(t *testing.T) {
+	dir := os.DirFS(sharedData(t, "robustness", "pydicom"))
+	for name, want := range map[string]struct {
+		size [3]int
+		err  error
+		text string
+	}{
+		"CT_small.dcm": {size: [3]int{128, 128, 1}}, "ExplVR_BigEnd.dcm": {size: [3]int{80, 60, 1}}, "MR_small.dcm": {size: [3]int{64, 64, 1}},
+		"MR_small_RLE.dcm": {size: [3]int{64, 64, 1}}, "MR_small_bigendian.dcm": {size: [3]int{64, 64, 1}}, "SC_rgb_small_odd.dcm": {size: [3]int{3, 3, 1}},
+		"image_dfl.dcm": {size: [3]int{512, 512, 1}}, "rtdose.dcm": {size: [3]int{10, 10, 15}},
+		"MR_truncated.dcm":      {err: volume.ErrFormat, text: "ends after 8130 of 8192 bytes"},
+		"badVR.dcm":             {err: volume.ErrFormat, text: `number of frames "1A"`},
+		"no_meta.dcm":           {err: volume.ErrFormat, text: "no DICOM"},
+		"empty_charset_LEI.dcm": {err: volume.ErrUnsupported, text: "no pixel data"},
+		"rtstruct.dcm":          {err: volume.ErrUnsupported, text: "no pixel data"},
+	} {
+		got, err := dicom.ReadSeries(t.Context(), dir, []string{name}, dicom.Limits{})
+		switch {
+		case want.err == nil && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case want.err == nil && got.Size != want.size:
+			t.Errorf("%s: size %v, want %v", name, got.Size, want.size)
+		case want.err != nil && (!errors.Is(err, want.err) || !strings.Contains(err.Error(), want.text)):
+			t.Errorf("%s: error %v, want %v with %q", name, err, want.err, want.text)
+		}
+	}
+	found, err := dicom.Scan(t.Context(), dir, dicom.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	images, segmentations := 0, 0
+	for _, s := range found.Series {
+		if s.IsImage() {
+			images++
+		}
+		if s.IsSegmentation() {
+			segmentations++
+		}
+	}
+	if images < 7 || segmentations != 1 {
+		t.Errorf("the folder holds %d image series and %d segmentations, want 7 or more and 1", images, segmentations)
+	}
+}
+
+func TestCompressedSeriesEqualsUncompressed(t *testing.T) {
+	dir := os.DirFS(sharedData(t, "dicom", "multiframe_and_misc"))
+	plain, err := dicom.ReadSeries(t.Context(), dir, []string{"emri_small.dcm"}, dicom.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed, err := dicom.ReadSeries(t.Context(), dir, []string{"emri_small_RLE.dcm"}, dicom.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain.Size != [3]int{64, 64, 10} || !slices.Equal(plain.Voxels, packed.Voxels) {
+		t.Errorf("size %v; the compressed frames differ", plain.Size)
+	}
+}
+
+func TestReadingStopsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	z := golden(t)
+	dir, err := fs.Sub(z, "axial")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dicom.ReadFolder(ctx, dir, dicom.Limits{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want that of the context", err)
+	}
+}

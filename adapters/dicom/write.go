@@ -1,0 +1,106 @@
+package dicom
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/big"
+
+	"github.com/google/uuid"
+	library "github.com/suyashkumar/dicom"
+)
+
+var littleEndian = binary.LittleEndian
+
+// NewUID is a new unique identifier under 2.25 (PS3.5, annex B.2).
+func NewUID() string {
+	id := uuid.New()
+	return "2.25." + new(big.Int).SetBytes(id[:]).String()
+}
+
+// Names by which files tell what wrote them (PS3.7, D.3.3.2). The UID is one of NewUID's, made once.
+const (
+	implementationUID  = "2.25.241902379484925184632186914229812330417"
+	implementationName = "SCRAWL_1"
+)
+
+// Write writes a data set as a file in explicit VR little endian, with the file meta information that its SOP class and instance
+// UID ask for. Native pixels are the bytes of PixelData, as OB or OW. Text is written in UTF-8, and says so.
+func Write(w io.Writer, d *Dataset) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("writing DICOM: %v", r)
+		}
+	}()
+	if d.Text(SOPClassUID) == "" || d.Text(SOPInstanceUID) == "" {
+		return fmt.Errorf("writing DICOM: the data set has no SOP class or no instance UID")
+	}
+	whole := &Dataset{elements: append([]Element(nil), d.elements...)}
+	whole.Set(MediaStorageSOPClassUID, d.Text(SOPClassUID))
+	whole.Set(MediaStorageSOPInstanceUID, d.Text(SOPInstanceUID))
+	whole.Set(TransferSyntaxUID, ExplicitVRLittleEndian)
+	whole.Set(ImplementationClassUID, implementationUID)
+	whole.Set(ImplementationVersionName, implementationName)
+	whole.Set(SpecificCharacterSet, "ISO_IR 192")
+	elements, err := toLibrary(whole)
+	if err != nil {
+		return fmt.Errorf("writing DICOM: %w", err)
+	}
+	var b bytes.Buffer // the library does not hand on every error of its writer
+	if err := library.Write(&b, library.Dataset{Elements: elements}, library.SkipVRVerification()); err != nil {
+		return fmt.Errorf("writing DICOM: %w", err)
+	}
+	_, err = w.Write(b.Bytes())
+	return err
+}
+
+func toLibrary(d *Dataset) ([]*library.Element, error) {
+	out := make([]*library.Element, 0, len(d.elements))
+	for _, e := range d.elements {
+		converted, err := elementToLibrary(e)
+		if err != nil {
+			return nil, fmt.Errorf("element %v: %w", e.Tag, err)
+		}
+		out = append(out, converted)
+	}
+	return out, nil
+}
+
+func elementToLibrary(e Element) (*library.Element, error) {
+	data := e.Value
+	switch v := e.Value.(type) {
+	case []string:
+		length := len(v)
+		for _, text := range v {
+			length += len(text)
+		}
+		if !hasLongLength(e.VR) && length > 0xfffe {
+			return nil, fmt.Errorf("text of %d bytes, its representation %s holds at most 65534", length, e.VR)
+		}
+	case []byte:
+		if len(v)%2 == 1 {
+			v = append(append(make([]byte, 0, len(v)+1), v...), 0)
+		}
+		data = v
+		if e.Tag == PixelData {
+			data = library.PixelDataInfo{IntentionallyUnprocessed: true, UnprocessedValueData: v}
+		}
+	case []*Dataset:
+		items := make([][]*library.Element, 0, len(v))
+		for _, it := range v {
+			elements, err := toLibrary(it)
+			if err != nil {
+				return nil, err
+			}
+			items = append(items, elements)
+		}
+		data = items
+	}
+	value, err := library.NewValue(data)
+	if err != nil {
+		return nil, err
+	}
+	t := libraryTag(e.Tag)
+	return &library.Element{Tag: t, RawValueRepresentation: e.VR, Value: value}, nil
+}
