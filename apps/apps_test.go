@@ -16,7 +16,7 @@ import (
 )
 
 // noSession is for tests that compile nothing.
-func noSession([]byte) (adapt.Session, error) {
+func noSession(*onnx.Model) (adapt.Session, error) {
 	return nil, errors.New("nothing is to be compiled here")
 }
 

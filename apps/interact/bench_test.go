@@ -7,6 +7,7 @@ import (
 	"scrawl/adapters/scribble"
 	"scrawl/adapters/volume"
 	"scrawl/engine/adapt"
+	"scrawl/engine/onnx"
 	"scrawl/engine/ort"
 	"scrawl/engine/ort/orttest"
 	"scrawl/engine/train"
@@ -26,8 +27,8 @@ func defaultModel(b *testing.B) *Model {
 		b.Fatal(err)
 	}
 	lib := orttest.Library(b)
-	e, err := adapt.NewEngine(n, []int{0}, func(model []byte) (adapt.Session, error) {
-		s, err := lib.NewSession(model, ort.Options{})
+	e, err := adapt.NewEngine(n, []int{0}, func(model *onnx.Model) (adapt.Session, error) {
+		s, err := lib.Compile(model, ort.Options{})
 		if err == nil {
 			b.Cleanup(func() { _ = s.Close() })
 		}

@@ -19,11 +19,7 @@ import (
 // interpreted runs graphs on the reference interpreter, so that these tests need no ONNX Runtime.
 type interpreted struct{ g *onnx.Graph }
 
-func onInterpreter(model []byte) (adapt.Session, error) {
-	m, err := onnx.Parse(model)
-	if err != nil {
-		return nil, err
-	}
+func onInterpreter(m *onnx.Model) (adapt.Session, error) {
 	return interpreted{m.Graph}, nil
 }
 

@@ -377,8 +377,8 @@ type sessions struct {
 	open     []*ort.Session
 }
 
-func (s *sessions) compile(model []byte) (adapt.Session, error) {
-	session, err := s.lib.NewSession(model, s.options)
+func (s *sessions) compile(model *onnx.Model) (adapt.Session, error) {
+	session, err := s.lib.Compile(model, s.options)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"scrawl/apps/atomicfile"
 	"scrawl/apps/pretrain"
 	"scrawl/engine/adapt"
+	"scrawl/engine/onnx"
 	"scrawl/engine/ort"
 )
 
@@ -68,7 +69,7 @@ func openLibrary(ctx context.Context, explicit string) (*ort.Library, error) {
 
 // compiler makes sessions of a library.
 func compiler(lib *ort.Library, o ort.Options) adapt.Compiler {
-	return func(model []byte) (adapt.Session, error) { return lib.NewSession(model, o) }
+	return func(model *onnx.Model) (adapt.Session, error) { return lib.Compile(model, o) }
 }
 
 // trainingProgress draws a bar in a terminal, and elsewhere writes a line now and then.

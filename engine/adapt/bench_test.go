@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"scrawl/engine/adapt"
+	"scrawl/engine/onnx"
 	"scrawl/engine/ort"
 	"scrawl/engine/ort/orttest"
 	"scrawl/engine/tensor"
@@ -18,8 +19,8 @@ func benchmarked(b *testing.B) *adapt.Engine {
 		b.Fatal(err)
 	}
 	lib := orttest.Library(b)
-	return engine(b, network(b, m, adapt.Trainable{}), func(model []byte) (adapt.Session, error) {
-		s, err := lib.NewSession(model, ort.Options{})
+	return engine(b, network(b, m, adapt.Trainable{}), func(model *onnx.Model) (adapt.Session, error) {
+		s, err := lib.Compile(model, ort.Options{})
 		if err == nil {
 			b.Cleanup(func() { _ = s.Close() })
 		}

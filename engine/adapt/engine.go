@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"scrawl/engine/onnx"
 	"scrawl/engine/tensor"
 )
 
@@ -18,8 +19,8 @@ type Session interface {
 	Run(ctx context.Context, in, out map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error)
 }
 
-// Compiler turns a serialised ONNX model into a session.
-type Compiler func(model []byte) (Session, error)
+// Compiler turns a model into a session, possibly after rewriting it for the device at hand; it leaves the model as it is.
+type Compiler func(model *onnx.Model) (Session, error)
 
 // Engine runs the graphs of one network. Its sessions are compiled when first needed and kept. It holds no user's state
 // and is safe for concurrent use.
@@ -50,7 +51,7 @@ func NewEngine(net *Network, imageChannels []int, compile Compiler) (*Engine, er
 func (e *Engine) Network() *Network { return e.net }
 
 // session compiles a graph once; concurrent callers wait for the first.
-func (e *Engine) session(key string, graph func() ([]byte, error)) (Session, error) {
+func (e *Engine) session(key string, graph func() (*onnx.Model, error)) (Session, error) {
 	e.mu.Lock()
 	b := e.built[key]
 	if b == nil {
@@ -59,9 +60,9 @@ func (e *Engine) session(key string, graph func() ([]byte, error)) (Session, err
 	}
 	e.mu.Unlock()
 	b.once.Do(func() {
-		data, err := graph()
+		m, err := graph()
 		if err == nil {
-			b.session, err = e.compile(data)
+			b.session, err = e.compile(m)
 		}
 		if err != nil {
 			b.err = fmt.Errorf("build the %s graph: %w", key, err)
@@ -75,27 +76,15 @@ func (e *Engine) predictSession(frozen bool) (Session, error) {
 	if frozen {
 		key = "source"
 	}
-	return e.session(key, func() ([]byte, error) { return e.net.PredictGraph(frozen).Marshal() })
+	return e.session(key, func() (*onnx.Model, error) { return e.net.PredictGraph(frozen), nil })
 }
 
 func (e *Engine) pseudoSession() (Session, error) {
-	return e.session("pseudo", func() ([]byte, error) {
-		m, err := e.net.PseudoGraph(e.images)
-		if err != nil {
-			return nil, err
-		}
-		return m.Marshal()
-	})
+	return e.session("pseudo", func() (*onnx.Model, error) { return e.net.PseudoGraph(e.images) })
 }
 
 func (e *Engine) stepSession(o StepOptions) (Session, error) {
-	return e.session(fmt.Sprintf("step %+v", o), func() ([]byte, error) {
-		m, err := e.net.StepGraph(o)
-		if err != nil {
-			return nil, err
-		}
-		return m.Marshal()
-	})
+	return e.session(fmt.Sprintf("step %+v", o), func() (*onnx.Model, error) { return e.net.StepGraph(o) })
 }
 
 // isSource reports whether w is the network's own set, not merely equal to it.

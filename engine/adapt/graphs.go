@@ -492,7 +492,7 @@ func (n *Network) stepBody(outer *onnx.Builder, o StepOptions) (*onnx.Graph, err
 	outer.Graph.Initializers = append(outer.Graph.Initializers, g.Initializers[constants:]...)
 	sub := onnx.NewBuilder(body, prefix+"body/")
 	pickBatch(outer, sub, iteration)
-	body.Nodes = append(body.Nodes, g.Nodes...)
+	body.Nodes, body.Summaries = append(body.Nodes, g.Nodes...), g.Summaries
 	sub.Alias(goOn, goOn+"_out")
 	losses := sub.Op("Concat", []string{sub.Op("Reshape", []string{lCons, outer.Int64s(1)}), sub.Op("Reshape", []string{lInter, outer.Int64s(1)})}, onnx.WithInt("axis", 0))
 	sub.Alias(losses, ofStep(outLosses))

@@ -22,9 +22,20 @@ const side = 16 // of the test networks' images
 // onRuntime compiles for the machine's ONNX Runtime.
 func onRuntime(tb testing.TB) adapt.Compiler {
 	tb.Helper()
+	return compiling(tb, ort.Options{Threads: 1, NoSpinning: true})
+}
+
+// onThreads compiles for speed on that many threads.
+func onThreads(tb testing.TB, threads int) adapt.Compiler {
+	tb.Helper()
+	return compiling(tb, ort.Options{Threads: threads})
+}
+
+func compiling(tb testing.TB, o ort.Options) adapt.Compiler {
+	tb.Helper()
 	lib := orttest.Library(tb)
-	return func(model []byte) (adapt.Session, error) {
-		s, err := lib.NewSession(model, ort.Options{Threads: 1, NoSpinning: true})
+	return func(model *onnx.Model) (adapt.Session, error) {
+		s, err := lib.Compile(model, o)
 		if err != nil {
 			return nil, err
 		}
@@ -36,8 +47,12 @@ func onRuntime(tb testing.TB) adapt.Compiler {
 // interpreted runs graphs on the reference interpreter.
 type interpreted struct{ g *onnx.Graph }
 
-func onInterpreter(model []byte) (adapt.Session, error) {
-	m, err := onnx.Parse(model)
+func onInterpreter(model *onnx.Model) (adapt.Session, error) {
+	data, err := model.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	m, err := onnx.Parse(data)
 	if err != nil {
 		return nil, err
 	}

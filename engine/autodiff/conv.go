@@ -1,6 +1,8 @@
 package autodiff
 
 import (
+	"slices"
+
 	"scrawl/engine/onnx"
 )
 
@@ -108,11 +110,25 @@ func vjpConv(t *tape, c call) ([]string, error) {
 	}
 	if c.want[0] {
 		dxs[0] = t.convInput(dy, x, w, win, out, in)
+		t.b.Summarize(dxs[0], ConvInputGradient, []string{dy, w, x}, win.attributes()...)
 	}
 	if c.want[1] {
 		dxs[1] = t.convWeight(dy, x, w, win, out, in, c.y())
+		t.b.Summarize(dxs[1], ConvWeightGradient, []string{dy, x, w}, win.attributes()...)
 	}
 	return dxs, nil
+}
+
+// The operators of [onnx.SummaryDomain] that stand for the gradients of a Conv node, whose attributes they have. Their inputs are
+// ConvInputGradient(dy, w, x) and ConvWeightGradient(dy, x, w), where the last one gives only its shape.
+const (
+	ConvInputGradient  = "ConvInputGradient"
+	ConvWeightGradient = "ConvWeightGradient"
+)
+
+func (w window) attributes() []onnx.AttrOption {
+	return []onnx.AttrOption{onnx.WithInts("kernel_shape", w.kernel...), onnx.WithInts("strides", w.stride...),
+		onnx.WithInts("dilations", w.dilation...), onnx.WithInts("pads", slices.Concat(w.begin, w.end)...), onnx.WithInt("group", w.group)}
 }
 
 // channelScale is the VJP of a 1×1 depthwise convolution, which multiplies each channel by a number.

@@ -39,14 +39,27 @@ func vjpResize(t *tape, c call) ([]string, error) {
 	return one(dy)
 }
 
-// resizeScales returns the factor of each axis when the node has them as constants.
+// resizeScales returns the factor of each axis when the node has them as constants, or has sizes that are known multiples of its input's.
 func (t *tape) resizeScales(c call, rank int) ([]float64, bool) {
 	if in := c.Input(2); in != "" {
 		if s, ok := t.constFloats(in); ok && len(s) == rank {
 			return s, true
 		}
+		return nil, false
 	}
-	return nil, false
+	x, y := t.shape(c.Inputs[0]), t.shape(c.y())
+	if len(x) != rank || len(y) != rank {
+		return nil, false
+	}
+	scales := make([]float64, rank)
+	for i := range scales {
+		k, ok := onnx.Multiple(y[i], x[i])
+		if !ok {
+			return nil, false
+		}
+		scales[i] = float64(k)
+	}
+	return scales, true
 }
 
 // blocks reports enlargement that repeats each element over a block.

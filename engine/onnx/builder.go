@@ -81,6 +81,15 @@ func (b *Builder) Ops(op string, n int, inputs []string, opts ...AttrOption) []s
 	return node.Outputs
 }
 
+// Summarize notes that value, made by nodes of the graph, is what op of [SummaryDomain] computes from inputs.
+func (b *Builder) Summarize(value, op string, inputs []string, opts ...AttrOption) {
+	n := &Node{Name: value, Op: op, Domain: SummaryDomain, Inputs: inputs, Outputs: []string{value}, Attrs: map[string]Attr{}}
+	for _, o := range opts {
+		o(n)
+	}
+	b.Graph.Summaries = append(b.Graph.Summaries, n)
+}
+
 // Alias appends an Identity that gives value a fixed name, for graph outputs.
 func (b *Builder) Alias(value, name string) {
 	b.Graph.Nodes = append(b.Graph.Nodes, &Node{Name: name, Op: "Identity", Inputs: []string{value}, Outputs: []string{name}, Attrs: map[string]Attr{}})

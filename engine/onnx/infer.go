@@ -37,6 +37,25 @@ func Infer(g *Graph) (map[string]Fact, error) {
 	return facts, nil
 }
 
+// InferBodies is [Infer] for g and for the bodies of Loop and If inside it, where names from the graphs around are known too.
+func InferBodies(g *Graph) (map[*Graph]map[string]Fact, error) {
+	inf := newInference()
+	inf.bodies = map[*Graph]map[string]known{}
+	if err := inf.graph(g); err != nil {
+		return nil, err
+	}
+	inf.bodies[g] = inf.values
+	all := make(map[*Graph]map[string]Fact, len(inf.bodies))
+	for body, values := range inf.bodies {
+		facts := make(map[string]Fact, len(values))
+		for name, v := range values {
+			facts[name] = v.fact()
+		}
+		all[body] = facts
+	}
+	return all, nil
+}
+
 // maxFolded bounds the number of elements of values that are followed.
 const maxFolded = 64
 

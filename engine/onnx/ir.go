@@ -33,7 +33,14 @@ type Graph struct {
 	Outputs      []Value
 	Initializers []Initializer
 	Nodes        []*Node
+	// Summaries say in one node each what several of Nodes compute together, such as the gradient of a convolution's weight: the
+	// node's outputs are values of the graph, its operator is one of domain [SummaryDomain]. They change nothing and are not
+	// stored; whoever rewrites the graph for one runtime may compute those values in another way.
+	Summaries []*Node
 }
+
+// SummaryDomain is the domain of the operators in Summaries.
+const SummaryDomain = "scrawl"
 
 // Initializer is a constant of the graph: a weight, or a number that a node needs.
 type Initializer struct {

@@ -376,6 +376,20 @@ func (a *algebra) extremum(name string, p, q poly) poly {
 	return atom(short(name + "(" + s + ", " + t + ")"))
 }
 
+// Multiple returns the number k ≥ 1 with a = k·b, when there is one whatever the symbols stand for.
+func Multiple(a, b Dim) (k int64, ok bool) {
+	alg := newAlgebra()
+	p, q := alg.of(a), alg.of(b)
+	for m, c := range q {
+		if c == 0 || p[m]%c != 0 {
+			return 0, false
+		}
+		k = p[m] / c
+		return k, k >= 1 && p.equal(q.scale(k))
+	}
+	return 0, false
+}
+
 func floorQuotient(c, d int64) int64 {
 	q := c / d
 	if c%d != 0 && (c < 0) != (d < 0) {

@@ -58,6 +58,15 @@ func (l *Library) NewSession(model []byte, o Options) (*Session, error) {
 	return l.newSession(model, nil, nil, o)
 }
 
+// Compile is [Library.NewSession] for a model in memory.
+func (l *Library) Compile(m *onnx.Model, o Options) (*Session, error) {
+	data, err := m.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("new session: %w", err)
+	}
+	return l.NewSession(data, o)
+}
+
 // NewSessionWithIO is NewSession for the named inputs and outputs only, in that order. The inputs must suffice to compute
 // the outputs; outputs left out are not computed.
 func (l *Library) NewSessionWithIO(model []byte, inputs, outputs []string, o Options) (*Session, error) {

@@ -33,8 +33,8 @@ func tinyEngine(t *testing.T) *adapt.Engine {
 		t.Fatal(err)
 	}
 	lib := orttest.Library(t)
-	e, err := adapt.NewEngine(n, []int{0}, func(model []byte) (adapt.Session, error) {
-		s, err := lib.NewSession(model, ort.Options{Threads: 1, NoSpinning: true})
+	e, err := adapt.NewEngine(n, []int{0}, func(model *onnx.Model) (adapt.Session, error) {
+		s, err := lib.Compile(model, ort.Options{Threads: 1, NoSpinning: true})
 		if err == nil {
 			t.Cleanup(func() { _ = s.Close() })
 		}

@@ -16,6 +16,7 @@ import (
 	"scrawl/apps/interact"
 	"scrawl/apps/phantom"
 	"scrawl/engine/adapt"
+	"scrawl/engine/onnx"
 	"scrawl/engine/ort"
 	"scrawl/engine/ort/orttest"
 	"scrawl/engine/train"
@@ -34,8 +35,8 @@ func testModel(t *testing.T) *interact.Model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine, err := adapt.NewEngine(net, []int{0}, func(model []byte) (adapt.Session, error) {
-		s, err := lib.NewSession(model, ort.Options{Threads: 1, NoSpinning: true})
+	engine, err := adapt.NewEngine(net, []int{0}, func(model *onnx.Model) (adapt.Session, error) {
+		s, err := lib.Compile(model, ort.Options{Threads: 1, NoSpinning: true})
 		if err == nil {
 			t.Cleanup(func() { _ = s.Close() })
 		}
