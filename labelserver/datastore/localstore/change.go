@@ -50,6 +50,31 @@ func (s *Store) PutImage(ctx context.Context, id, ext string, r io.Reader, info 
 	return s.finish(temp, err, "storing image %q", id)
 }
 
+// Register makes an image known to a detached store, so that it can have infos and labels. One that is known stays as it is. ext is
+// that of the file clients see; the info gets the members ts and name as in PutImage.
+func (s *Store) Register(ctx context.Context, id, ext string, info *api.Object) error {
+	if !s.detached {
+		return fmt.Errorf("registering image %q in a store that holds its images: %w", id, datastore.ErrInvalid)
+	}
+	name, err := checkFile(id, ext)
+	if err != nil {
+		return err
+	}
+	x, err := s.writable(ctx)
+	if err != nil {
+		return err
+	}
+	if _, known := x.entries[id]; known {
+		return nil
+	}
+	return s.change(ctx, func(x *index) (edit, error) {
+		if _, known := x.entries[id]; known {
+			return edit{}, nil
+		}
+		return edit{}, x.update(id, entry{}.withImage(ext, s.stamped(info, name)))
+	})
+}
+
 // PutLabel implements datastore.Store.
 func (s *Store) PutLabel(ctx context.Context, id, tag, ext string, r io.Reader, info *api.Object) error {
 	ext = s.ext.storedLabel(ext)

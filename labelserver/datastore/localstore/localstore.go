@@ -64,6 +64,9 @@ type Options struct {
 	Dir string
 	// Patterns are the file names taken for images and labels, such as "*.nii.gz".
 	Patterns []string
+	// Detached is for images that lie elsewhere: the index knows those that Register has named, with or without a file here, and
+	// the folder is looked through for labels only.
+	Detached bool
 	// ReadOnly refuses changes and writes nothing at all into the folder.
 	ReadOnly bool
 	// AutoReload watches the folder for files that come and go. Without it they are noticed when the store is opened and when
@@ -86,6 +89,7 @@ type Store struct {
 	dir         string
 	root        *os.Root
 	ext         extensions
+	detached    bool
 	readOnly    bool
 	rescan      time.Duration
 	lockTimeout time.Duration
@@ -147,7 +151,7 @@ func open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		dir: dir, root: root, ext: ext, readOnly: o.ReadOnly, rescan: orDefault(o.Rescan, DefaultRescan),
+		dir: dir, root: root, ext: ext, detached: o.Detached, readOnly: o.ReadOnly, rescan: orDefault(o.Rescan, DefaultRescan),
 		lockTimeout: orDefault(o.LockTimeout, DefaultLockTimeout), maxBytes: orDefault(o.MaxBytes, DefaultMaxBytes),
 		now: o.Now, log: o.Log, reported: make(map[string]bool),
 	}

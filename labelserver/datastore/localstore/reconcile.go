@@ -106,6 +106,9 @@ type reconciliation struct {
 }
 
 func (r *reconciliation) images() error {
+	if r.store.detached {
+		return nil
+	}
 	dir := r.index.imagesDir()
 	found, err := r.store.list(dir)
 	if errors.Is(err, fs.ErrNotExist) && len(r.index.order) == 0 {
