@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"unicode/utf8"
@@ -126,6 +127,9 @@ type Item struct {
 	// Open opens the file for reading; Stat of the file gives size and modification time. It may be called several times. When
 	// the file has gone since, the error wraps fs.ErrNotExist.
 	Open func() (*os.File, error)
+	// Series gives the DICOM files that an image is made of: their names in a folder. It is nil for images of other formats and for
+	// labels. The file of Open is then the volume they make, in NIfTI, as MONAI Label converts series.
+	Series func(ctx context.Context) (folder fs.FS, names []string, err error)
 }
 
 // Pair is an image with its label.
