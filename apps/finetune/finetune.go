@@ -258,6 +258,9 @@ func (t *Training) prepare(ctx context.Context) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n := t.Network; len(n.Size) != 2 {
+		return nil, fmt.Errorf("networks of volumes are not trained here; the network takes images of %d axes", len(n.Size))
+	}
 	r := &run{Training: t, result: &Result{Settings: t.Settings}, pool: &pool{budget: t.Memory, model: t.Model}}
 	if r.network, err = t.Network.Restrict(names); err != nil {
 		return nil, err

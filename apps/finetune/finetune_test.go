@@ -26,8 +26,8 @@ import (
 func compiler(t *testing.T) adapt.Compiler {
 	t.Helper()
 	lib := orttest.Library(t)
-	return func(model []byte) (adapt.Session, error) {
-		s, err := lib.NewSession(model, ort.Options{Threads: 2, NoSpinning: true})
+	return func(model *onnx.Model) (adapt.Session, error) {
+		s, err := lib.Compile(model, ort.Options{Threads: 2, NoSpinning: true})
 		if err == nil {
 			t.Cleanup(func() { _ = s.Close() })
 		}
