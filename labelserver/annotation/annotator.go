@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -60,8 +61,7 @@ type Options struct {
 // Annotator implements Service on this machine. Locks are taken in the order lineage, gate; none is held while an image is
 // decoded.
 type Annotator struct {
-	entries []Entry
-	models  []Model
+	served  atomic.Pointer[served]
 	o       Options
 	journal journal
 	images  *imageCache
@@ -86,16 +86,52 @@ func NewAnnotator(entries []Entry, o Options) (*Annotator, error) {
 	if len(entries) == 0 || o.Gate == nil || o.Dir == "" {
 		return nil, errors.New("annotator: at least one model, a gate and a folder for what is learned are wanted")
 	}
-	a := &Annotator{entries: slices.Clone(entries), o: o, journal: journal{dir: o.Dir, budget: o.SnapshotBudget},
+	a := &Annotator{o: o, journal: journal{dir: o.Dir, budget: o.SnapshotBudget},
 		images: newImageCache(o.CacheBytes), lineages: map[identity]*held{}}
-	for i := range a.entries {
-		e := &a.entries[i]
-		if e.Network == "" {
+	s := &served{entries: slices.Clone(entries)}
+	for i := range s.entries {
+		if e := &s.entries[i]; e.Network == "" {
 			e.Network = e.Name
 		}
-		a.models = append(a.models, e.describe())
 	}
+	s.describe()
+	a.served.Store(s)
 	return a, nil
+}
+
+// served is what is served at one moment. It is never changed: a network with other weights makes a new one.
+type served struct {
+	entries []Entry
+	models  []Model
+}
+
+func (s *served) describe() {
+	s.models = nil
+	for _, e := range s.entries {
+		s.models = append(s.models, e.describe())
+	}
+}
+
+// Replace serves other weights under a network's name, from the next request on: change is called with each entry of the network, and
+// sets what is new of it, above all Model and Weights. Requests under way end with what they began with. What annotators have taught
+// the weights before stays with those: it is there again when they come back.
+func (a *Annotator) Replace(network string, change func(*Entry)) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next := &served{entries: slices.Clone(a.served.Load().entries)}
+	found := false
+	for i := range next.entries {
+		if e := &next.entries[i]; e.Network == network {
+			change(e)
+			found = true
+		}
+	}
+	if !found {
+		return fmt.Errorf("network %q: %w", network, NotFound)
+	}
+	next.describe()
+	a.served.Store(next)
+	return nil
 }
 
 func (e Entry) describe() Model {
@@ -128,11 +164,11 @@ const (
 )
 
 // Models implements Service.
-func (a *Annotator) Models() []Model { return a.models }
+func (a *Annotator) Models() []Model { return a.served.Load().models }
 
 func (a *Annotator) entry(name string) (Entry, error) {
 	var names []string
-	for _, e := range a.entries {
+	for _, e := range a.served.Load().entries {
 		if e.Name == name {
 			return e, nil
 		}
@@ -572,7 +608,7 @@ func (a *Annotator) finish(ctx context.Context, l *lineage, key string, image Im
 
 // entryOf finds the entry that a lineage's state of an image belongs to, if it is still served with the same network.
 func (a *Annotator) entryOf(id identity, key string) (Entry, bool) {
-	for _, e := range a.entries {
+	for _, e := range a.served.Load().entries {
 		if e.Network == id.Model && e.Weights == id.Weights && stateKey(e, hashOfKey(key)) == key {
 			return e, true
 		}

@@ -26,7 +26,6 @@ import (
 // testModel is a small untrained network: what it answers is nonsense, but it answers and learns as any other does.
 func testModel(t *testing.T) *interact.Model {
 	t.Helper()
-	lib := orttest.Library(t)
 	m, err := train.UNet(train.UNetShape{Input: 4, Channels: []int{4, 8}, Groups: 2, Classes: 2}, 3)
 	if err != nil {
 		t.Fatal(err)
@@ -35,13 +34,7 @@ func testModel(t *testing.T) *interact.Model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine, err := adapt.NewEngine(net, []int{0}, func(model *onnx.Model) (adapt.Session, error) {
-		s, err := lib.Compile(model, ort.Options{Threads: 1, NoSpinning: true})
-		if err == nil {
-			t.Cleanup(func() { _ = s.Close() })
-		}
-		return s, err
-	})
+	engine, err := adapt.NewEngine(net, []int{0}, compiler(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,6 +42,18 @@ func testModel(t *testing.T) *interact.Model {
 	hindsight.Steps = 2
 	return &interact.Model{Engine: engine, Hindsight: hindsight, Thesis: adapt.Thesis(), Thickness: scribble.DefaultThickness(),
 		Input: interact.Input{Channels: []interact.Channel{"image", "positive", "negative", "previous"}, Grid: 32, Multiple: 2, Percentiles: [2]float64{0.5, 99.5}}}
+}
+
+func compiler(t *testing.T) adapt.Compiler {
+	t.Helper()
+	lib := orttest.Library(t)
+	return func(model *onnx.Model) (adapt.Session, error) {
+		s, err := lib.Compile(model, ort.Options{Threads: 1, NoSpinning: true})
+		if err == nil {
+			t.Cleanup(func() { _ = s.Close() })
+		}
+		return s, err
+	}
 }
 
 func newTestAnnotator(t *testing.T, dir string, m *interact.Model) *Annotator {
@@ -127,6 +132,17 @@ func (u *user) send(r *Request) (mask []bool, told *api.Object) {
 func (u *user) draw(strokes ...[][3]int) ([]bool, *api.Object) {
 	u.t.Helper()
 	return u.send(u.request(strokes...))
+}
+
+// lineage is the user's, as it lies in memory.
+func (u *user) lineage(t *testing.T) *lineage {
+	t.Helper()
+	h, release, err := u.a.hold(t.Context(), identityOf(u.name, "scribbles", "liver", hashText(u.v), "w"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	return h.lineage
 }
 
 // learned is the number of the snapshot that the user's lineage has now, once background learning is done.

@@ -40,7 +40,10 @@ const (
 	logFile      = "log.jsonl"
 )
 
-func (j journal) open(id identity) (*lineage, error) {
+func (j journal) open(id identity) (*lineage, error) { return j.read(id, true) }
+
+// read reads a lineage. mend says that this process owns it, and may take off what a crash has left at the end of its log.
+func (j journal) read(id identity, mend bool) (*lineage, error) {
 	l := &lineage{id: id, dir: filepath.Join(j.dir, id.folder()), states: map[string]interact.State{}}
 	data, err := os.ReadFile(filepath.Join(l.dir, logFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -51,8 +54,10 @@ func (j journal) open(id identity) (*lineage, error) {
 	}
 	// A line cut short by a crash was never answered for: take it off, or the next one would be joined to it.
 	if whole := bytes.LastIndexByte(data, '\n') + 1; whole < len(data) {
-		if err := os.Truncate(filepath.Join(l.dir, logFile), int64(whole)); err != nil {
-			return nil, fmt.Errorf("mend the lineage's log: %w", err)
+		if mend {
+			if err := os.Truncate(filepath.Join(l.dir, logFile), int64(whole)); err != nil {
+				return nil, fmt.Errorf("mend the lineage's log: %w", err)
+			}
 		}
 		data = data[:whole]
 	}
@@ -66,7 +71,9 @@ func (j journal) open(id identity) (*lineage, error) {
 		}
 		l.log = append(l.log, e)
 	}
-	l.learned, err = j.learned(l, l.head().Learned)
+	if mend {
+		l.learned, err = j.learned(l, l.head().Learned)
+	}
 	return l, err
 }
 

@@ -30,7 +30,9 @@ func (a *Annotator) inferLabels(ctx context.Context, e Entry, img *image, req *R
 	var jobs []*job
 	clicked := clicksByLabel(bare.label, req)
 	// The answer depends on what was clicked, not on the order in which a client lists it.
-	slices.SortStableFunc(clicked, func(x, y LabelClicks) int { return cmp.Or(place(e.Labels, x.Name)-place(e.Labels, y.Name), cmp.Compare(x.Name, y.Name)) })
+	slices.SortStableFunc(clicked, func(x, y LabelClicks) int {
+		return cmp.Or(place(e.Labels, x.Name)-place(e.Labels, y.Name), cmp.Compare(x.Name, y.Name))
+	})
 	for _, c := range clicked {
 		j, err := labelJob(bare, c, req)
 		if err != nil {
