@@ -16,6 +16,7 @@ import (
 	"math"
 
 	"scrawl/adapters/dicom/codec/internal/frame"
+	"scrawl/adapters/dicom/codec/internal/jpeg2000"
 	"scrawl/adapters/volume"
 )
 
@@ -69,7 +70,13 @@ type syntax struct {
 }
 
 var syntaxes = map[string]syntax{
-	"1.2.840.10008.1.2.5": {"RLE Lossless", decodeRLE},
+	"1.2.840.10008.1.2.5":    {"RLE Lossless", decodeRLE},
+	"1.2.840.10008.1.2.4.90": {"JPEG 2000 lossless", decodeJPEG2000},
+	"1.2.840.10008.1.2.4.91": {"JPEG 2000", decodeJPEG2000},
+}
+
+func decodeJPEG2000(data []byte, _ Frame, d frame.Declared) (frame.Image, error) {
+	return jpeg2000.Decode(data, d)
 }
 
 // Decode decodes one frame. The result holds nothing of data.

@@ -176,6 +176,10 @@ func TestReferences(t *testing.T) {
 		{"codecs_wg04/CT1/CT1_RLE.dcm", "codecs_wg04/CT1/CT1_UNC.dcm", 0},
 		{"codecs_wg04/MR1/MR1_RLE.dcm", "codecs_wg04/MR1/MR1_UNC.dcm", 0},
 		{"codecs_wg04/US1/US1_RLE.dcm", "codecs_wg04/US1/US1_UNC.dcm", 0},
+		{"codecs_wg04/CT1/CT1_J2KR.dcm", "codecs_wg04/CT1/CT1_UNC.dcm", 0},
+		{"codecs_wg04/MR1/MR1_J2KR.dcm", "codecs_wg04/MR1/MR1_UNC.dcm", 0},
+		{"codecs_wg04/US1/US1_J2KR.dcm", "codecs_wg04/US1/US1_UNC.dcm", 0},
+		{"../robustness/pydicom/MR_small_jp2klossless.dcm", "../robustness/pydicom/MR_small.dcm", 0},
 		{"multiframe_and_misc/emri_small_RLE.dcm", "multiframe_and_misc/emri_small.dcm", 0},
 		{"../robustness/pydicom/MR_small_RLE.dcm", "../robustness/pydicom/MR_small.dcm", 0},
 	} {
