@@ -1,7 +1,11 @@
 // Package codec decodes the compressed pixels of DICOM images (PS3.5, section 8.2 and annex A.4), in Go. It takes the bytes of one
 // frame, with its fragments already joined, and knows no DICOM parser.
 //
-//	1.2.840.10008.1.2.5     RLE Lossless             PS3.5 annex G; 8, 16, 32 bits allocated
+//	1.2.840.10008.1.2.5     RLE Lossless            PS3.5 annex G; 8, 16, 24, 32 bits allocated
+//	1.2.840.10008.1.2.4.90  JPEG 2000 lossless      ISO 15444-1, bare codestreams and JP2 files: both wavelets and colour
+//	1.2.840.10008.1.2.4.91  JPEG 2000               transforms, tiles and tile-parts, layers, precincts, all progressions and their
+//	                                                changes, all code block styles, packed headers, max-shift regions of interest,
+//	                                                1 to 28 bits. Not: sub-sampled or differing components, high throughput
 //
 // Samples come back as the stream holds them after its own colour transform: JPEG 2000's components are transformed back (YBR_RCT
 // and YBR_ICT become RGB), those of JPEG and RLE are not (YBR_FULL and YBR_FULL_422 stay luminance and chrominance, sub-sampled

@@ -23,7 +23,6 @@ const (
 	ctxUniform  = 18
 	contexts    = 19
 	maxPlanes   = 30 // a coefficient has its planes, half a step and a sign in 32 bits
-	maxPasses   = 3*maxPlanes - 2
 	signFlipBit = 0x80
 	// firstRawPass is the first pass that bypasses the arithmetic coder: that of the fifth plane.
 	firstRawPass = 10
@@ -82,8 +81,9 @@ func (d *blockDecoder) decode(t *tile, b *codeBlock, bandPlanes, orientation int
 			d.start(append(segment, 0xff, 0xff))
 		}
 		for range n {
-			if err := d.pass(kind, plane, raw, style); err != nil {
-				return err
+			// An encoder may cut a segment short; what is read from behind its end proves nothing.
+			if !d.pass(kind, plane, raw, style) && d.at+2 < len(d.mq.data) {
+				return frame.Malformed("a code block is damaged: no segmentation symbol after plane %d", plane)
 			}
 			if kind++; kind == 3 {
 				kind = 0
@@ -128,7 +128,9 @@ func (d *blockDecoder) gather(t *tile, at int32, atMost int) (segment []byte, pa
 	return segment, passes, at
 }
 
-func (d *blockDecoder) pass(kind, plane int, raw bool, style byte) error {
+// pass decodes one pass, and tells whether the symbol that may follow it is right.
+func (d *blockDecoder) pass(kind, plane int, raw bool, style byte) (right bool) {
+	right = true
 	switch {
 	case kind == 0 && raw:
 		d.significanceRaw(plane)
@@ -141,16 +143,16 @@ func (d *blockDecoder) pass(kind, plane int, raw bool, style byte) error {
 	default:
 		d.cleanUp(plane)
 		if style&styleSymbols != 0 {
-			v := d.mq.decode(ctxUniform)<<3 | d.mq.decode(ctxUniform)<<2 | d.mq.decode(ctxUniform)<<1 | d.mq.decode(ctxUniform)
-			if v != 0xa {
-				return frame.Malformed("a code block is damaged: segmentation symbol %x", v)
-			}
+			v := d.mq.decode(ctxUniform) << 3
+			v |= d.mq.decode(ctxUniform) << 2
+			v |= d.mq.decode(ctxUniform) << 1
+			right = v|d.mq.decode(ctxUniform) == 0xa
 		}
 	}
 	if style&styleReset != 0 {
 		d.resetContexts()
 	}
-	return nil
+	return right
 }
 
 // significance is the significance propagation pass (D.3.1): samples that are not significant but have significant neighbours.

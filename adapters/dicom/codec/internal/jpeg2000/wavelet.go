@@ -79,7 +79,7 @@ func horizontal53(row, low, high []int32, odd int) {
 	interleave(row, low, high, odd)
 	n := len(row)
 	if n == 1 {
-		row[0] >>= odd
+		row[0] /= int32(1 + odd)
 		return
 	}
 	for i := odd; i < n; i += 2 {
@@ -107,7 +107,7 @@ func mirrored(i, n int) (before, after int) {
 func vertical53(x []int32, w, h, odd int) {
 	if h == 1 {
 		for i := range x {
-			x[i] >>= odd
+			x[i] /= int32(1 + odd)
 		}
 		return
 	}
