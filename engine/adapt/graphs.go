@@ -309,10 +309,9 @@ func augmentedCopies(b *onnx.Builder, images, others []int64, channels, dims int
 // makes the copies, and [Ci,4,H,W] → [Ci,4,H,W] along the others.
 func blurred(b *onnx.Builder, v string, axis, dims int) string {
 	const r = BlurTaps / 2
-	pads, kernel := make([]int64, 2*dims), ones(dims)
-	pads[axis], pads[dims+axis], kernel[axis] = r, r, BlurTaps
-	axes := []int64{2, 3, 4}[:dims]
-	v = b.Op("Pad", []string{v, b.Int64s(pads...), "", b.Int64s(axes...)}, onnx.WithString("mode", "edge"))
+	pads, kernel := make([]int64, 2*(2+dims)), ones(dims)
+	pads[2+axis], pads[4+dims+axis], kernel[axis] = r, r, BlurTaps
+	v = b.Op("Pad", []string{v, b.Int64s(pads...)}, onnx.WithString("mode", "edge"))
 	weight := b.Op("Reshape", []string{inBlur, b.Int64s(append([]int64{MicroBatch, 1}, kernel...)...)})
 	group := int64(MicroBatch)
 	if axis == 0 {

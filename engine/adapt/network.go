@@ -181,40 +181,87 @@ func follows(in, declared, out onnx.Shape) bool {
 func axisNames(dims int) []string { return []string{"D", "H", "W"}[3-dims:] }
 
 // weightPositions lists, for operators with weights, the inputs that are weights.
-func weightPositions(op string) []int {
-	switch op {
+func weightPositions(n *onnx.Node) []int {
+	switch n.Op {
 	case "Conv", "ConvTranspose", "Gemm", "BatchNormalization", "InstanceNormalization", "LayerNormalization":
 		return []int{1, 2}
 	case "PRelu":
 		return []int{1}
-	case "Gather":
-		return []int{0}
 	case "MatMul", "Mul", "Add":
 		return []int{0, 1}
+	case "Einsum", "Concat":
+		all := make([]int, len(n.Inputs))
+		for i := range all {
+			all[i] = i
+		}
+		return all
 	}
 	return nil
 }
 
-// weightInitializers finds the float initializers that nodes use as weights. A factor or summand counts only when it has more
-// than one element: exporters write γ and β of group normalisation as Mul and Add, and single numbers are the operators' own.
+// rearranges reports whether an operator hands the elements of its first input on as they are: what it makes of a weight is still that weight.
+func rearranges(op string) bool {
+	switch op {
+	case "Identity", "Cast", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Slice", "Split", "Gather":
+		return true
+	}
+	return false
+}
+
+// weightInitializers finds the float initializers that nodes use as weights, directly or rearranged: exporters leave the transposition of a linear
+// layer's matrix in the graph, or the look-up of a table of position biases.
 func weightInitializers(g *onnx.Graph) map[string]bool {
 	tensors := map[string]*tensor.Tensor{}
+	origin := map[string]string{} // value → the initializer whose elements it holds
 	for _, in := range g.Initializers {
-		if in.Tensor.DType() == tensor.Float32 {
-			tensors[in.Name] = in.Tensor
+		if in.Tensor.DType() == tensor.Float32 && !runningStatistic(in.Name) {
+			tensors[in.Name], origin[in.Name] = in.Tensor, in.Name
 		}
 	}
 	found := map[string]bool{}
 	for _, n := range g.Nodes {
-		for _, i := range weightPositions(n.Op) {
-			t := tensors[n.Input(i)]
-			if t == nil || (n.Op == "Mul" || n.Op == "Add") && t.Len() < 2 || insideGroupNorm(g, n) {
-				continue
+		if from := origin[n.Input(0)]; from != "" && rearranges(n.Op) {
+			for _, o := range n.Outputs {
+				origin[o] = from
 			}
-			found[n.Input(i)] = true
+			continue
+		}
+		for _, i := range weightPositions(n) {
+			from := origin[n.Input(i)]
+			if t := tensors[from]; t != nil && !exportersOwn(n, t) && !insideGroupNorm(g, n) {
+				found[from] = true
+			}
 		}
 	}
 	return found
+}
+
+// runningStatistic tells by its name that a tensor is not learned by gradient descent.
+func runningStatistic(name string) bool {
+	return strings.Contains(name, "running_mean") || strings.Contains(name, "running_var") ||
+		strings.Contains(name, "moving_mean") || strings.Contains(name, "moving_var")
+}
+
+// exportersOwn reports a factor, summand or part that is a constant of the operators and no weight: single numbers, γ and β of group normalisation being
+// written as Mul and Add too; masks of attention, which are 0 or very negative; and parts that are all equal, such as padding.
+func exportersOwn(n *onnx.Node, t *tensor.Tensor) bool {
+	switch n.Op {
+	case "Mul":
+		return t.Len() < 2
+	case "Add":
+		hidden := 0
+		for _, v := range t.Float32s() {
+			if v <= -100 {
+				hidden++
+			} else if v != 0 {
+				return t.Len() < 2
+			}
+		}
+		return t.Len() < 2 || hidden > 0
+	case "Concat":
+		return t.Len() < 2 || filledWith(t, t.Float32s()[0])
+	}
+	return false
 }
 
 // insideGroupNorm reports the normalisation in an exported GroupNorm: its own scale and shift are fixed at 1 and 0, its

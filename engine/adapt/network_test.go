@@ -70,6 +70,47 @@ func TestTrainableWeights(t *testing.T) {
 	}
 }
 
+// TestRearrangedWeights checks that weights are found behind what exporters put between them and the operator that uses them, and that an attention
+// mask, padding and running statistics are none.
+func TestRearrangedWeights(t *testing.T) {
+	g := &onnx.Graph{Name: "rearranged",
+		Inputs:  []onnx.Value{{Name: "input", DType: tensor.Float32, Shape: onnx.Shape{{Symbol: "N"}, {Size: 1}, {Size: 4}, {Size: 4}}}},
+		Outputs: []onnx.Value{{Name: "output", DType: tensor.Float32, Shape: onnx.Shape{{Symbol: "N"}, {Size: 2}, {Size: 4}, {Size: 4}}}}}
+	b := onnx.NewBuilder(g, "")
+	put := func(name string, t *tensor.Tensor) string {
+		g.Initializers = append(g.Initializers, onnx.Initializer{Name: name, Tensor: t})
+		return name
+	}
+	x := b.Op("Transpose", []string{b.Op("Reshape", []string{"input", b.Int64s(0, 1, 16)})}, onnx.WithInts("perm", 0, 2, 1))
+	x = b.Op("MatMul", []string{x, b.Op("Transpose", []string{put("linear", noise(1, 8, 1))}, onnx.WithInts("perm", 1, 0))})
+	token := b.Op("Expand", []string{put("token", noise(2, 1, 1, 8)), b.Int64s(1, 1, 8)})
+	x = b.Op("Concat", []string{token, x, put("padding", filled(0, 1, 1, 8))}, onnx.WithInt("axis", 1)) // 18 tokens
+	scores := b.Op("MatMul", []string{x, b.Op("Transpose", []string{x}, onnx.WithInts("perm", 0, 2, 1))})
+	table := b.Op("Reshape", []string{b.Op("Gather", []string{put("table", noise(3, 3)), b.Int64s(0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2)}), b.Int64s(1, 1, 18)})
+	mask := filled(0, 18, 18)
+	mask.Float32s()[5] = -100
+	scores = b.Op("Add", []string{b.Op("Add", []string{scores, table}), put("mask", mask)})
+	x = b.Op("MatMul", []string{b.Op("Softmax", []string{scores}, onnx.WithInt("axis", -1)), x})
+	x = b.Op("Add", []string{b.Op("Mul", []string{x, put("layer_scale", noise(4, 8))}), put("norm.running_mean", noise(5, 8))})
+	x = b.Op("Einsum", []string{b.Op("Slice", []string{x, b.Int64s(1), b.Int64s(17), b.Int64s(1)}), put("head", noise(6, 2, 8))}, onnx.WithString("equation", "nlc,kc->nkl"))
+	b.Alias(b.Op("Reshape", []string{x, b.Int64s(0, 2, 4, 4)}), "output")
+	n := network(t, &onnx.Model{IRVersion: 9, Opsets: map[string]int64{"": onnx.Opset}, Graph: g}, adapt.Trainable{})
+	if got, want := slices.Sorted(slices.Values(n.Params())), []string{"head", "layer_scale", "linear", "table", "token"}; !slices.Equal(got, want) {
+		t.Fatalf("weights %v, want %v", got, want)
+	}
+	l := adapt.Lesson{X: noise(1, 1, 1, 1, 4, 4), Target: noise(2, 1, 1, 2, 4, 4), Weight: filled(0.1, 1, 1, 1, 4, 4), Scribble: noise(3, 1, 1, 2, 4, 4),
+		Marked: filled(0.1, 1, 1, 1, 4, 4), Lambda: 1, LearningRate: 0.1, Steps: 1}
+	o := adapt.StepOptions{Batch: 1}
+	got, _ := step(t, engine(t, n, onRuntime(t)), o, []adapt.Weights{n.Source()}, l)
+	want, _ := step(t, engine(t, n, onInterpreter), o, []adapt.Weights{n.Source()}, l)
+	for i, p := range n.Params() {
+		expectClose(t, p, moves(got[0], n.Source()), moves(want[0], n.Source()), 1e-4)
+		if same(got[0][i].Float32s(), n.Source()[i].Float32s()) {
+			t.Errorf("%s has not moved", p)
+		}
+	}
+}
+
 func TestTrainablePatterns(t *testing.T) {
 	compile := onRuntime(t)
 	for _, c := range []struct {

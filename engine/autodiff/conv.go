@@ -204,7 +204,7 @@ func (t *tape) transposedConv(dy, x, w string, win window) string {
 		begins = append(begins, t.b.Int64s(-win.begin[i]))
 		ends = append(ends, t.sub(t.add(t.dim(x, i+2), t.b.Int64s(win.begin[i])), have))
 	}
-	return t.pad(full, t.joined(begins), t.joined(ends), win.axes()...)
+	return t.pad(full, win.d()+2, t.joined(begins), t.joined(ends), win.axes()...)
 }
 
 // joined concatenates int64 vectors.
@@ -220,7 +220,7 @@ func (t *tape) convWeight(dy, x, w string, win window, out, in int64, y string) 
 	if win.group == 1 && win.d() == 2 && fits3x3(win) {
 		return t.convWeight3x3(dy, x, out, in)
 	}
-	padded := t.padFixed(x, win.begin, win.end, win.axes())
+	padded := t.padFixed(x, win.d()+2, win.begin, win.end, win.axes())
 	return t.tapProducts(padded, dy, y, w, win, out, in)
 }
 
@@ -302,7 +302,7 @@ const chunks = 8
 func (t *tape) convWeight3x3(dy, x string, out, in int64) string {
 	i64 := t.b.Int64s
 	flat := func(v string, channels int64) string { // [N,C,H,W] → [C, S]
-		v = t.padFixed(v, []int64{0, 0}, []int64{1, 1}, []int64{2, 3})
+		v = t.padFixed(v, 4, []int64{0, 0}, []int64{1, 1}, []int64{2, 3})
 		if n := t.shape(x)[0]; !n.Known() || n.Size != 1 {
 			v = t.transpose(v, 1, 0, 2, 3)
 		}
@@ -355,7 +355,7 @@ func vjpConvTranspose(t *tape, c call) ([]string, error) {
 		dxs[2] = t.sum(dy, false, append([]int64{0}, win.axes()...)...)
 	}
 	// Pad dy as Conv would pad its input; output_padding shows up as elements at the end that no kernel reaches.
-	padded := t.padFixed(dy, win.begin, win.end, win.axes())
+	padded := t.padFixed(dy, win.d()+2, win.begin, win.end, win.axes())
 	if c.want[0] {
 		full := t.b.Op("Conv", []string{padded, w}, onnx.WithInts("strides", win.stride...),
 			onnx.WithInts("dilations", win.dilation...), onnx.WithInts("kernel_shape", win.kernel...), onnx.WithInt("group", win.group))

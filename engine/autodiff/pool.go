@@ -38,7 +38,7 @@ func (t *tape) filled(v, x string, win window) string {
 	if exact {
 		return v
 	}
-	return t.pad(v, t.b.Int64s(repeat(0, win.d())...), t.joined(ends), win.axes()...)
+	return t.pad(v, win.d()+2, t.b.Int64s(repeat(0, win.d())...), t.joined(ends), win.axes()...)
 }
 
 // MaxPool: dy goes to each window's largest element (https://onnx.ai/onnx/operators/onnx__MaxPool.html). Where windows tile the

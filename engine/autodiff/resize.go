@@ -106,7 +106,7 @@ func (t *tape) undouble(c call, dy string) (string, bool) {
 	if !ch.Known() {
 		return "", false
 	}
-	padded := t.b.Op("Pad", []string{dy, t.b.Int64s(1, 1, 1, 1), "", t.b.Int64s(2, 3)}, onnx.WithString("mode", "edge"))
+	padded := t.b.Op("Pad", []string{dy, t.b.Int64s(0, 0, 1, 1, 0, 0, 1, 1)}, onnx.WithString("mode", "edge"))
 	w := []float32{0.25, 0.75, 0.75, 0.25}
 	kernel := make([]float32, 0, 16)
 	for _, a := range w {

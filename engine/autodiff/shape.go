@@ -106,7 +106,7 @@ func (t *tape) sliceAtRunTime(c call, rank int) ([]string, error) {
 	begin := t.op("Where", negative, t.add(c.Inputs[1], dims), c.Inputs[1])
 	begin = t.op("Max", t.op("Min", begin, dims), t.b.Int64s(0))
 	taken := t.op("Gather", t.shapeOf(c.y()), t.b.Int64s(axes...))
-	return one(t.pad(c.dy(), begin, t.sub(t.sub(dims, begin), taken), axes...))
+	return one(t.pad(c.dy(), rank, begin, t.sub(t.sub(dims, begin), taken), axes...))
 }
 
 func (t *tape) sliceAxes(c call, rank, n int) (axes, steps []int64, err error) {
@@ -142,6 +142,7 @@ func (t *tape) sliceAxes(c call, rank, n int) (axes, steps []int64, err error) {
 
 // unslice undoes y = x[start::step] along one axis: dx is dy, stretched by the step and padded with zeros to x's size.
 func (t *tape) unslice(dy, x, y string, axis, start, step int64) string {
+	rank := len(t.shape(x))
 	dim, taken := t.dim(x, int(axis)), t.dim(y, int(axis))
 	var first string // index in x of the first element of dy, once dy runs forwards
 	switch {
@@ -159,16 +160,16 @@ func (t *tape) unslice(dy, x, y string, axis, start, step int64) string {
 		first = t.op("Min", t.b.Int64s(start), dim)
 	}
 	if step > 1 {
-		dy = t.stretch(dy, axis, step)
+		dy = t.stretch(dy, rank, axis, step)
 		taken = t.mul(taken, t.b.Int64s(step))
 	}
-	return t.pad(dy, first, t.sub(t.sub(dim, first), taken), axis)
+	return t.pad(dy, rank, first, t.sub(t.sub(dim, first), taken), axis)
 }
 
 // stretch puts step−1 zeros after each element along an axis of v.
-func (t *tape) stretch(v string, axis, step int64) string {
+func (t *tape) stretch(v string, rank int, axis, step int64) string {
 	v = t.op("Unsqueeze", v, t.b.Int64s(axis+1))
-	v = t.padFixed(v, []int64{0}, []int64{step - 1}, []int64{axis + 1})
+	v = t.padFixed(v, rank+1, []int64{0}, []int64{step - 1}, []int64{axis + 1})
 	// Reshape copies the sizes before the axis (0) and infers the merged one (-1).
 	rest := t.op("Slice", t.op("Shape", v), t.b.Int64s(axis+2), t.b.Int64s(1<<62), t.b.Int64s(0))
 	return t.op("Reshape", v, t.concat(0, t.b.Int64s(append(repeat(0, int(axis)), -1)...), rest))
@@ -200,7 +201,12 @@ func vjpPad(t *tape, c call) ([]string, error) {
 	}
 	mode := c.Str("mode", "constant")
 	if mode == "constant" {
-		return one(t.op("Pad", c.dy(), t.op("Neg", c.Inputs[1]), t.f(0), t.b.Int64s(axes...)))
+		crop := t.op("Neg", c.Inputs[1])
+		if len(axes) == r {
+			return one(t.op("Pad", c.dy(), crop, t.f(0)))
+		}
+		halves := t.b.Ops("Split", 2, []string{crop}, onnx.WithInt("axis", 0), onnx.WithInt("num_outputs", 2))
+		return one(t.pad(c.dy(), r, halves[0], halves[1], axes...))
 	}
 	pads, ok := t.constInts(c.Inputs[1])
 	if !ok || mode == "wrap" {
@@ -215,12 +221,13 @@ func vjpPad(t *tape, c call) ([]string, error) {
 
 // unpad undoes reflected or repeated padding along one axis: the middle of dy, plus its margins folded back.
 func (t *tape) unpad(dy, x, mode string, axis, begin, end int64) string {
+	rank := len(t.shape(x))
 	if begin <= 0 && end <= 0 {
-		return t.padFixed(dy, []int64{-begin}, []int64{-end}, []int64{axis})
+		return t.padFixed(dy, rank, []int64{-begin}, []int64{-end}, []int64{axis})
 	}
 	dim := t.dim(x, int(axis))
 	one, zero := t.b.Int64s(1), t.b.Int64s(0)
-	dx := t.padFixed(dy, []int64{-begin}, []int64{-end}, []int64{axis})
+	dx := t.padFixed(dy, rank, []int64{-begin}, []int64{-end}, []int64{axis})
 	fold := func(lo, hi, at string, n int64) {
 		margin := t.slice(dy, lo, hi, axis)
 		if mode == "edge" {
@@ -229,7 +236,7 @@ func (t *tape) unpad(dy, x, mode string, axis, begin, end int64) string {
 		} else {
 			margin = t.flip(margin, axis)
 		}
-		dx = t.add(dx, t.pad(margin, at, t.sub(t.sub(dim, at), t.b.Int64s(n)), axis))
+		dx = t.add(dx, t.pad(margin, rank, at, t.sub(t.sub(dim, at), t.b.Int64s(n)), axis))
 	}
 	if begin > 0 {
 		at := zero

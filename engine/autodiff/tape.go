@@ -226,18 +226,42 @@ func (t *tape) zeros(shape string) string { return t.op("Expand", t.f(0), shape)
 // zerosLike is a tensor of zeros of a forward value's shape.
 func (t *tape) zerosLike(v string) string { return t.zeros(t.shapeOf(v)) }
 
-// pad pads (or, where negative, crops) with zeros along the given axes; begin and end are int64 vectors of that length.
-func (t *tape) pad(v, begin, end string, axes ...int64) string {
-	return t.op("Pad", v, t.concat(0, begin, end), t.f(0), t.b.Int64s(axes...))
+// pad pads (or, where negative, crops) v, of the given rank, with zeros along the given axes; begin and end are int64 vectors of
+// that length. The node has amounts for all axes, not the input axes of opset 18: ONNX Runtime 1.32 and earlier move a Transpose through
+// Pad as if it had none.
+func (t *tape) pad(v string, rank int, begin, end string, axes ...int64) string {
+	return t.op("Pad", v, t.concat(0, t.forAllAxes(begin, rank, axes), t.forAllAxes(end, rank, axes)), t.f(0))
+}
+
+// forAllAxes spreads an int64 vector with an element for each of some axes over all axes, with zeros for the others.
+func (t *tape) forAllAxes(v string, rank int, axes []int64) string {
+	last := len(axes) - 1
+	for i, a := range axes {
+		if a != axes[0]+int64(i) {
+			return t.b.Op("ScatterElements", []string{t.b.Int64s(repeat(0, rank)...), t.b.Int64s(axes...), v}, onnx.WithInt("axis", 0))
+		}
+	}
+	var parts []string
+	if axes[0] > 0 {
+		parts = append(parts, t.b.Int64s(repeat(0, int(axes[0]))...))
+	}
+	parts = append(parts, v)
+	if rest := rank - 1 - int(axes[last]); rest > 0 {
+		parts = append(parts, t.b.Int64s(repeat(0, rest)...))
+	}
+	return t.joined(parts)
 }
 
 // padFixed is pad with constant amounts; it emits nothing when they are all zero.
-func (t *tape) padFixed(v string, begin, end, axes []int64) string {
-	all := append(append([]int64{}, begin...), end...)
+func (t *tape) padFixed(v string, rank int, begin, end, axes []int64) string {
+	all := make([]int64, 2*rank)
+	for i, a := range axes {
+		all[a], all[rank+int(a)] = begin[i], end[i]
+	}
 	if allZero(all) {
 		return v
 	}
-	return t.op("Pad", v, t.b.Int64s(all...), t.f(0), t.b.Int64s(axes...))
+	return t.op("Pad", v, t.b.Int64s(all...), t.f(0))
 }
 
 func allZero(v []int64) bool {

@@ -138,8 +138,8 @@ func TestNormalizeRefuses(t *testing.T) {
 		node  *onnx.Node
 		want  string
 	}{
-		"old opset":            {8, node("Relu", []string{"x"}, "y"), "opsets 9 to 22"},
-		"new opset":            {23, node("Relu", []string{"x"}, "y"), "opset 23"},
+		"old opset":            {8, node("Relu", []string{"x"}, "y"), "opsets 9 to 26"},
+		"new opset":            {27, node("Relu", []string{"x"}, "y"), "opset 27"},
 		"training norm":        {15, node("BatchNormalization", []string{"x", "c", "c", "c", "c"}, "y", onnx.WithInt("training_mode", 1)), "training mode"},
 		"training dropout":     {13, node("Dropout", []string{"x", "", "yes"}, "y"), "training mode"},
 		"SAME by size":         {17, node("Conv", []string{"x", "w"}, "y", onnx.WithString("auto_pad", "SAME_UPPER"), onnx.WithInts("strides", 2, 2)), "pads by the input's size"},

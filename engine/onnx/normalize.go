@@ -13,7 +13,7 @@ import (
 // The opsets of the default domain whose differences to Opset Normalize knows.
 const (
 	minOpset = 9
-	maxOpset = 22
+	maxOpset = 26
 )
 
 // Normalize returns a model that computes the same as m with the operators of one opset, [Opset], in few forms; m is not changed,
@@ -22,7 +22,9 @@ const (
 //   - what older opsets write as attributes (axes, pads, split, min, max, starts …) becomes inputs, Constant nodes become
 //     initializers, and Upsample, Scatter and the older Resize become today's operators;
 //   - Softmax and LogSoftmax before opset 13, which flatten their input, get the shape-preserving form;
-//   - GroupNormalization and Gelu, which opset 18 lacks or defines otherwise, are written in terms of simpler operators;
+//   - GroupNormalization, Gelu, Attention, RMSNormalization and Swish, which opset 18 lacks or defines otherwise, are written in terms
+//     of simpler operators;
+//   - CastLike becomes Cast, and of an If whose condition is a constant only the branch taken stays;
 //   - auto_pad and ConvTranspose's output_shape become numbers;
 //   - Identity, inference-time Dropout and Casts to a value's own type are removed, save where a graph output hangs on one,
 //     and with them all nodes and initializers that no output depends on.
@@ -38,13 +40,11 @@ func Normalize(m *Model) (*Model, error) {
 	if err := z.nodes(m.Graph, g); err != nil {
 		return nil, fmt.Errorf("normalize: %w", err)
 	}
-	inf := newInference()
-	inf.bodies = map[*Graph]map[string]known{}
-	if err := inf.graph(g); err != nil {
+	bodies, err := z.facts(g)
+	if err != nil {
 		return nil, fmt.Errorf("normalize: %w", err)
 	}
-	inf.bodies[g] = inf.values
-	if err := z.resolve(g, inf.bodies); err != nil {
+	if err := z.resolve(g, bodies); err != nil {
 		return nil, fmt.Errorf("normalize: %w", err)
 	}
 	prune(g)
@@ -55,6 +55,35 @@ func Normalize(m *Model) (*Model, error) {
 		}
 	}
 	return out, nil
+}
+
+// maxExpansions bounds how often facts are inferred anew because nodes have been expanded: an If inside an If takes one more.
+const maxExpansions = 16
+
+// facts infers the facts of g and its bodies, expanding nodes until none is left that wants it.
+func (z *normalizer) facts(g *Graph) (map[*Graph]map[string]known, error) {
+	for round := 0; ; round++ {
+		inf := newInference()
+		inf.bodies = map[*Graph]map[string]known{}
+		if err := inf.graph(g); err != nil {
+			return nil, err
+		}
+		inf.bodies[g] = inf.values
+		if round == maxExpansions {
+			return inf.bodies, nil
+		}
+		changed := false
+		for inner, facts := range inf.bodies {
+			c, err := z.expand(inner, facts)
+			if err != nil {
+				return nil, err
+			}
+			changed = changed || c
+		}
+		if !changed {
+			return inf.bodies, nil
+		}
+	}
 }
 
 // freePrefix returns a prefix that no value of g has.
@@ -225,7 +254,7 @@ func rewrites() map[string]rewrite {
 		"TopK": normTopK, "Scatter": normScatter, "Upsample": normUpsample, "Resize": normResize,
 		"Softmax": normSoftmax, "LogSoftmax": normSoftmax, "Hardmax": normSoftmax,
 		"BatchNormalization": normBatchNormalization, "GroupNormalization": normGroupNormalization, "Gelu": normGelu,
-		"AveragePool": normAveragePool,
+		"AveragePool": normAveragePool, "Swish": normSwish, "RMSNormalization": normRMSNormalization,
 	}
 	for _, op := range []string{
 		"ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp",
