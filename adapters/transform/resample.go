@@ -119,3 +119,36 @@ func along(dst, src []float32, xs []taps) {
 		dst[x] = sum
 	}
 }
+
+// Taps are the samples that make up one resampled sample: Weight[i] belongs to sample First+i. Weights add up to 1.
+type Taps struct {
+	First  int
+	Weight []float32
+}
+
+// Resampling makes n samples out of size ones along one axis, as [Window.Forward] does along x and y: linearly, or by the area covered
+// where the new samples are coarser. Beyond the ends the outermost samples go on.
+func Resampling(size, n int) []Taps {
+	out := make([]Taps, n)
+	for i, t := range outside(resampling(0, size, n), size, Edge) {
+		out[i] = Taps{t.first, t.weight}
+	}
+	return out
+}
+
+// Resize3 resamples a volume of size[0]·size[1]·size[2] values, x fastest, to another size, axis by axis as [Resampling] does. What
+// has the size already is handed back as it is.
+func Resize3(values []float32, size, to [3]int) []float32 {
+	if size == to {
+		return values
+	}
+	xs, ys := outside(resampling(0, size[0], to[0]), size[0], Edge), outside(resampling(0, size[1], to[1]), size[1], Edge)
+	flat := make([]float32, 0, to[0]*to[1]*size[2])
+	for z := range size[2] {
+		flat = append(flat, resample(values[z*size[0]*size[1]:(z+1)*size[0]*size[1]], size[0], size[1], xs, ys)...)
+	}
+	// Along z a plane is one long row.
+	zs := outside(resampling(0, size[2], to[2]), size[2], Edge)
+	plane := to[0] * to[1]
+	return resample(flat, plane, size[2], resampling(0, plane, plane), zs)
+}

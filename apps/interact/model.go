@@ -138,17 +138,23 @@ type Image struct {
 
 // Prepare measures a volume's intensities.
 func (m *Model) Prepare(v *volume.Volume) Image {
-	if r := m.Input.Range; r != nil {
-		return Image{Volume: v, Low: r[0], High: r[1]}
+	low, high := Contrast(v, m.Input.Percentiles, m.Input.Range)
+	return Image{Volume: v, Low: low, High: high}
+}
+
+// Contrast is the intensities of a volume that become 0 and 1: those of window, or without one the percentiles. high is above low.
+func Contrast(v *volume.Volume, percentiles [2]float64, window *[2]float64) (low, high float64) {
+	if window != nil {
+		return window[0], window[1]
 	}
-	p := v.Percentiles(m.Input.Percentiles[0], m.Input.Percentiles[1])
+	p := v.Percentiles(percentiles[0], percentiles[1])
 	switch {
 	case math.IsNaN(p[0]): // not one voxel is a number
-		p = []float64{0, 1}
+		return 0, 1
 	case p[1] <= p[0]:
-		p[1] = p[0] + 1
+		return p[0], p[0] + 1
 	}
-	return Image{Volume: v, Low: p[0], High: p[1]}
+	return p[0], p[1]
 }
 
 // Learned is what one user has taught the network. The zero value has learned nothing.

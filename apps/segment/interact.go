@@ -1,0 +1,338 @@
+package segment
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"scrawl/adapters/scribble"
+	"scrawl/engine/adapt"
+	"scrawl/engine/tensor"
+)
+
+// Mark is what was drawn for one class: positive strokes mark the class, negative ones background.
+type Mark struct {
+	Class   int
+	Strokes scribble.Set
+}
+
+// Key names everything that was drawn by its content, in whatever order it is given.
+func Key(marks []Mark) string {
+	var parts []string
+	for _, m := range marks {
+		if !m.Strokes.Empty() {
+			parts = append(parts, fmt.Sprintf("%d %s\n", m.Class, m.Strokes.Key()))
+		}
+	}
+	slices.Sort(parts)
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write([]byte(p))
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// State is what is known of one image. The zero value is an image that nobody has worked on.
+type State struct {
+	Marks []Mark
+	// Labels is the last answer: the label number of each voxel, i fastest; nil before the first.
+	Labels []uint8
+}
+
+// Request is one interaction.
+type Request struct {
+	// Marks is the whole current set.
+	Marks []Mark
+	// Frozen learns nothing; strokes keep their label in the answer all the same.
+	Frozen bool
+	// PartOnly answers anew only the slices, or for a network of volumes the windows' slices, whose strokes changed.
+	PartOnly bool
+}
+
+// Learned is what one user has taught the network. The zero value has learned nothing.
+type Learned struct {
+	Sets         *adapt.Sets
+	Interactions uint64
+}
+
+// Report tells what an interaction did.
+type Report struct {
+	Windows  int // that the network learned from
+	Diverged int // times that learning was given up, because the weights would have left the finite numbers
+	Thesis   []adapt.Report
+}
+
+// Teacher is the weights that answer after what was learned.
+func (m *Model) Teacher(l Learned) adapt.Weights {
+	switch {
+	case l.Sets == nil:
+		return m.Engine.Network().Source()
+	case m.Thesis.StudentAnswers:
+		return l.Sets.Student
+	}
+	return l.Sets.Averages[0]
+}
+
+// Interact answers one interaction: the whole current set of strokes on an image whose state is st, by a user who has taught the
+// network learned. It returns what is learned now and the new state, whose Labels are the answer. The arguments stay as
+// they were; when an error is returned nothing has changed.
+func (m *Model) Interact(ctx context.Context, img Image, req Request, learned Learned, st State, turn Turn) (Learned, State, Report, error) {
+	var r Report
+	for _, mark := range req.Marks {
+		if mark.Class < 0 || mark.Class >= m.Engine.Network().Classes || !mark.Strokes.Empty() && mark.Strokes.Size != img.Volume.Size {
+			return Learned{}, State{}, r, fmt.Errorf("strokes of class %d on %v voxels; classes 0 to %d on the image's %v voxels are wanted",
+				mark.Class, mark.Strokes.Size, m.Engine.Network().Classes-1, img.Volume.Size)
+		}
+	}
+	g := m.gridOf(img.Volume.Geometry)
+	work := g.cut(img)
+	drawn := voxels(req.Marks)
+	parts := m.parts(g, changed(drawn, voxels(st.Marks)))
+	if !req.Frozen {
+		wide := widened(req.Marks, m.Thickness)
+		for _, w := range parts {
+			if err := m.learn(ctx, g, work, w, wide, &learned, &r, turn); err != nil {
+				return Learned{}, State{}, r, err
+			}
+		}
+	}
+	next := State{Marks: req.Marks, Labels: make([]uint8, len(img.Volume.Voxels))}
+	if req.PartOnly {
+		copy(next.Labels, st.Labels)
+	}
+	for _, s := range m.stretches(g, parts, req.PartOnly) {
+		p := m.painter(g, next.Labels)
+		p.from(s.start)
+		if err := m.sweep(ctx, g, work, m.Teacher(learned), s.start, s.start+s.n, turn, p.put); err != nil {
+			return Learned{}, State{}, r, err
+		}
+	}
+	m.write(next.Labels, drawn)
+	return learned, next, r, nil
+}
+
+// stretches are the runs of the grid's slices to answer.
+func (m *Model) stretches(g grid, parts []window, partOnly bool) []span {
+	if !partOnly {
+		return []span{{0, g.size[0]}}
+	}
+	var all []span
+	for _, w := range parts {
+		start, end := max(w[0].start, 0), min(w[0].start+w[0].n, g.size[0])
+		if n := len(all); n > 0 && start <= all[n-1].start+all[n-1].n {
+			all[n-1].n = max(all[n-1].start+all[n-1].n, end) - all[n-1].start
+			continue
+		}
+		all = append(all, span{start, end - start})
+	}
+	return all
+}
+
+// write gives stroke voxels their label.
+func (m *Model) write(labels []uint8, drawn map[int]int) {
+	number := map[int]uint8{}
+	for i, c := range m.Classes {
+		number[c.Index] = uint8(i + 1)
+	}
+	for at, class := range drawn {
+		if class != disputed {
+			labels[at] = number[class]
+		}
+	}
+}
+
+// disputed is the class of a voxel that strokes of several classes claim: it says nothing.
+const disputed = -1
+
+func claim(on map[int]int, at, class int) {
+	if before, ok := on[at]; ok && before != class {
+		class = disputed
+	}
+	on[at] = class
+}
+
+// voxels are the voxels drawn on, by their place in memory, with their class.
+func voxels(marks []Mark) map[int]int {
+	on := map[int]int{}
+	for _, m := range marks {
+		m.Strokes.Voxels(func(at int, positive bool) {
+			if positive {
+				claim(on, at, m.Class)
+			} else {
+				claim(on, at, 0)
+			}
+		})
+	}
+	return on
+}
+
+// widened is voxels with strokes as thick as the scribble mask of the thesis makes them (3.2.2).
+func widened(marks []Mark, t scribble.Thickness) map[int]int {
+	on := map[int]int{}
+	for _, m := range marks {
+		for _, p := range m.Strokes.Planes() {
+			marked, object := m.Strokes.LossMaps(p, t)
+			w := m.Strokes.Size[0]
+			if p.Axis == 0 {
+				w = m.Strokes.Size[1]
+			}
+			for i, v := range marked {
+				if v == 0 {
+					continue
+				}
+				v := p.Voxel(scribble.Point{X: i % w, Y: i / w})
+				claim(on, (v[2]*m.Strokes.Size[1]+v[1])*m.Strokes.Size[0]+v[0], int(object[i])*m.Class)
+			}
+		}
+	}
+	return on
+}
+
+// changed lists the voxels whose class differs, in order.
+func changed(now, before map[int]int) []int {
+	differs := map[int]bool{}
+	for at, c := range now {
+		if b, ok := before[at]; !ok || b != c {
+			differs[at] = true
+		}
+	}
+	for at := range before {
+		if _, ok := now[at]; !ok {
+			differs[at] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(differs))
+}
+
+// parts are the windows around voxels whose strokes changed: for a network of slices one a slice, or more where strokes lie too far
+// apart for one; for one of volumes as few as hold them all. They are in the order of the grid.
+func (m *Model) parts(g grid, at []int) []window {
+	points := make([][3]int, len(at))
+	for i, v := range at {
+		points[i] = g.toGrid(v)
+	}
+	slices.SortFunc(points, func(a, b [3]int) int { return g.index(a) - g.index(b) })
+	limit := m.limits(g)
+	var all []window
+	for len(points) > 0 {
+		lo, hi := points[0], points[0]
+		var rest [][3]int
+		for _, p := range points {
+			nlo, nhi, fits := lo, hi, true
+			for t := range 3 {
+				nlo[t], nhi[t] = min(lo[t], p[t]), max(hi[t], p[t])
+				fits = fits && nhi[t]-nlo[t] < limit[t]
+			}
+			if fits {
+				lo, hi = nlo, nhi
+			} else {
+				rest = append(rest, p)
+			}
+		}
+		all = append(all, m.windowAround(g, lo, hi))
+		points = rest
+	}
+	slices.SortStableFunc(all, func(a, b window) int { return a[0].start - b[0].start })
+	return all
+}
+
+// limits is how far strokes of one window may lie apart along each axis.
+func (m *Model) limits(g grid) [3]int {
+	limit := g.size
+	axes := len(m.Engine.Network().Size)
+	if axes == 2 {
+		limit[0] = 1
+	}
+	for a, n := range m.Input.Patch {
+		limit[3-axes+a] = n
+	}
+	return limit
+}
+
+func (m *Model) windowAround(g grid, lo, hi [3]int) window {
+	var w window
+	axes := len(m.Engine.Network().Size)
+	for t := range 3 {
+		switch a := t - (3 - axes); {
+		case a < 0:
+			w[t] = span{lo[t], 1}
+		case m.Input.Patch == nil:
+			w[t] = spans(g.size[t], 0, m.Input.Multiple, 0)[0]
+		default:
+			w[t] = around(lo[t], hi[t], g.size[t], m.Input.Patch[a], 1)
+		}
+	}
+	return w
+}
+
+// learn does one interaction of the thesis's method on a window, with all strokes in it.
+func (m *Model) learn(ctx context.Context, g grid, work []float32, w window, wide map[int]int, learned *Learned, r *Report, turn Turn) error {
+	s, any := m.lesson(g, work, w, wide)
+	if !any {
+		return nil // all that was drawn here has been erased
+	}
+	sets := learned.Sets
+	if sets == nil {
+		fresh := m.Engine.NewSets(1)
+		sets = &fresh
+	}
+	var next adapt.Sets
+	var report adapt.Report
+	err := turn(ctx, func() (err error) {
+		_, next, report, err = m.Engine.Interact(ctx, m.Thesis, *sets, s, learned.Interactions)
+		return err
+	})
+	if errors.Is(err, adapt.ErrDiverged) {
+		r.Diverged++ // the user still gets an answer: that of the weights as they were
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	*learned = Learned{Sets: &next, Interactions: learned.Interactions + 1}
+	r.Windows++
+	r.Thesis = append(r.Thesis, report)
+	return nil
+}
+
+// lesson is a window with its strokes, one-hot over the classes. However coarse the grid is, no stroke vanishes; voxels of it that
+// several classes reach say nothing.
+func (m *Model) lesson(g grid, work []float32, w window, wide map[int]int) (adapt.Slice, bool) {
+	n := w.voxels()
+	on := map[int]int{} // by place in the window
+	valid := make([]float32, n)
+	w.each(func(at int, p [3]int) {
+		if !g.inside(p) {
+			return
+		}
+		valid[at] = 1
+		if class, ok := wide[g.toVolume(p)]; ok {
+			claim(on, at, class)
+		}
+	})
+	for v, class := range wide {
+		p := g.toGrid(v)
+		d, h, x := p[0]-w[0].start, p[1]-w[1].start, p[2]-w[2].start
+		if d >= 0 && h >= 0 && x >= 0 && d < w[0].n && h < w[1].n && x < w[2].n {
+			claim(on, (d*w[1].n+h)*w[2].n+x, class)
+		}
+	}
+	classes := m.Engine.Network().Classes
+	extent := w.extent(len(m.Engine.Network().Size))
+	shape := func(channels int) []int { return append([]int{1, channels}, extent...) }
+	s := adapt.Slice{X: m.tensorOf(g.see(work, w), w), Valid: tensor.Must(shape(1), valid),
+		Scribble: tensor.Zeros[float32](shape(classes)...), Marked: tensor.Zeros[float32](shape(1)...)}
+	any := false
+	for at, class := range on {
+		if class != disputed {
+			s.Marked.Float32s()[at] = 1
+			s.Scribble.Float32s()[class*n+at] = 1
+			any = true
+		}
+	}
+	return s, any
+}
