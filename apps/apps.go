@@ -16,6 +16,7 @@ import (
 	"path"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -23,6 +24,7 @@ import (
 
 	"scrawl/adapters/scribble"
 	"scrawl/apps/interact"
+	"scrawl/apps/segment"
 	"scrawl/engine/adapt"
 	"scrawl/engine/onnx"
 )
@@ -55,9 +57,12 @@ type Model struct {
 	Dimension int `yaml:"dimension"`
 	// Network names the model of this app whose network, constants and profile this one shares. It stands in place of file and of
 	// everything that follows here.
-	Network   string                `yaml:"network"`
-	File      string                `yaml:"file"`
-	Input     Input                 `yaml:"input"`
+	Network string `yaml:"network"`
+	File    string `yaml:"file"`
+	Input   Input  `yaml:"input"`
+	// Classes gives the class of each label of a network that has classes of its own; such a network sees the image alone. Without them
+	// the network segments whatever is marked, under the label that the user gives it.
+	Classes   Classes               `yaml:"classes"`
 	Trainable TrainableNames        `yaml:"trainable"`
 	Profile   string                `yaml:"profile"` // hindsight, thesis or frozen
 	Thesis    adapt.Config          `yaml:"thesis"`
@@ -91,9 +96,48 @@ const (
 	Scribbles = "scribbles" // strokes in an uploaded label map, for one segment
 	DeepGrow  = "deepgrow"  // clicks on the object and beside it, for one segment
 	DeepEdit  = "deepedit"  // clicks for each of several labels
+	// Segmentation takes no prompts: it answers with all labels of a network with classes.
+	Segmentation = "segmentation"
 )
 
-// Input says how a slice becomes the network's input; see [interact.Input].
+// Classes are a network's classes by label, in the order of app.yaml, which is that of their numbers in answers.
+type Classes []segment.Class
+
+// UnmarshalYAML reads a mapping of labels to classes.
+func (c *Classes) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind != yaml.MappingNode {
+		return fmt.Errorf("line %d: classes: a mapping such as {liver: 1, spleen: 2} is wanted", node.Line)
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		class := segment.Class{Label: node.Content[i].Value}
+		if err := node.Content[i+1].Decode(&class.Index); err != nil {
+			return fmt.Errorf("line %d: class of label %q: %w", node.Content[i+1].Line, class.Label, err)
+		}
+		*c = append(*c, class)
+	}
+	return nil
+}
+
+// MarshalYAML writes the mapping that UnmarshalYAML reads.
+func (c Classes) MarshalYAML() (any, error) {
+	node := &yaml.Node{Kind: yaml.MappingNode}
+	for _, class := range c {
+		node.Content = append(node.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: class.Label}, &yaml.Node{Kind: yaml.ScalarNode, Value: strconv.Itoa(class.Index)})
+	}
+	return node, nil
+}
+
+// Labels are the classes' labels.
+func (c Classes) Labels() []string {
+	var labels []string
+	for _, class := range c {
+		labels = append(labels, class.Label)
+	}
+	return labels
+}
+
+// Input says how a slice becomes the network's input; see [interact.Input]. For a network with classes it says how a volume does; see
+// [segment.Input].
 type Input struct {
 	Channels    []string   `yaml:"channels"`
 	Grid        int        `yaml:"grid"`
@@ -101,6 +145,13 @@ type Input struct {
 	Percentiles []float64  `yaml:"percentiles"`
 	Range       *[]float64 `yaml:"range"`
 	Focus       float64    `yaml:"focus"`
+
+	// Of networks with classes alone.
+	Patch       []int     `yaml:"patch"`
+	Fit         string    `yaml:"fit"` // windows (the default) or resize
+	Overlap     float64   `yaml:"overlap"`
+	Spacing     []float64 `yaml:"spacing"`
+	Orientation string    `yaml:"orientation"`
 }
 
 // TrainableNames are patterns of the weights that may move.
@@ -163,7 +214,18 @@ func (a *App) validate() error {
 	if a.Name == "" || len(a.Models) == 0 {
 		return errors.New("a name and at least one model are wanted")
 	}
-	if err := checkLabels(a.Labels); err != nil {
+	labels := slices.Clone(a.Labels)
+	for _, m := range a.Models {
+		if err := checkLabels(m.Classes.Labels()); err != nil {
+			return fmt.Errorf("model %q: classes: %w", m.Name, err)
+		}
+		for _, l := range m.Classes.Labels() {
+			if !slices.Contains(labels, l) {
+				labels = append(labels, l)
+			}
+		}
+	}
+	if err := checkLabels(labels); err != nil {
 		return err
 	}
 	seen := map[string]bool{}
@@ -184,18 +246,23 @@ func (a *App) validate() error {
 
 func (a *App) validateModel(m Model) error {
 	switch {
-	case !slices.Contains([]string{Scribbles, DeepGrow, DeepEdit}, m.Type):
-		return fmt.Errorf("type %q: %s, %s or %s is wanted", m.Type, Scribbles, DeepGrow, DeepEdit)
+	case !slices.Contains([]string{Scribbles, DeepGrow, DeepEdit, Segmentation}, m.Type):
+		return fmt.Errorf("type %q: %s, %s, %s or %s is wanted", m.Type, Scribbles, DeepGrow, DeepEdit, Segmentation)
 	case m.Dimension != 0 && m.Dimension != 3 && (m.Dimension != 2 || m.Type != DeepGrow):
 		return fmt.Errorf("dimension %d: 3 is wanted, or 2 for a model of type %s", m.Dimension, DeepGrow)
 	case m.Network == "" && (!fs.ValidPath(m.File) || path.Ext(m.File) != ".onnx"):
 		return fmt.Errorf("file %q is not an .onnx file inside the app's folder", m.File)
-	case m.Network == "":
-		return m.validate()
 	}
 	owner, err := a.Owner(m)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case m.Type == Segmentation && owner.Classes == nil:
+		return fmt.Errorf("type %s: a network with classes is wanted, others segment nothing unasked", m.Type)
+	case owner.Classes != nil && m.Dimension == 2:
+		return errors.New("dimension 2: a network with classes answers volumes")
+	case m.Network == "":
+		return m.validate()
 	}
 	alone := defaultModel()
 	alone.Name, alone.Type, alone.Description, alone.Dimension, alone.Network = m.Name, m.Type, m.Description, m.Dimension, m.Network
@@ -258,11 +325,14 @@ func (m Model) validate() error {
 	default:
 		return fmt.Errorf("profile %q: hindsight, thesis or frozen is wanted", m.Profile)
 	}
-	in, err := m.Input.value()
-	if err != nil {
-		return err
-	}
-	if err := in.Validate(); err != nil {
+	if m.Classes != nil {
+		if interact.Profile(m.Profile) == interact.ProfileHindsight {
+			return errors.New("profile hindsight: a network with classes sees no strokes, thesis or frozen is wanted")
+		}
+		if _, err := m.Input.ofClasses(); err != nil {
+			return err
+		}
+	} else if err := m.Input.validate(); err != nil {
 		return err
 	}
 	if err := m.Thesis.Validate(); err != nil {
@@ -274,30 +344,67 @@ func (m Model) validate() error {
 	return nil
 }
 
+func (in Input) validate() error {
+	v, err := in.value()
+	if err != nil {
+		return err
+	}
+	if in.Patch != nil || in.Fit != "" || in.Overlap != 0 || in.Spacing != nil || in.Orientation != "" {
+		return errors.New("patch, fit, overlap, spacing and orientation are of networks with classes; grid is wanted here")
+	}
+	return v.Validate()
+}
+
 func (in Input) value() (interact.Input, error) {
-	v := interact.Input{Grid: in.Grid, Multiple: in.Multiple, Percentiles: [2]float64{0.5, 99.5}, Focus: in.Focus}
+	v := interact.Input{Grid: in.Grid, Multiple: in.Multiple, Focus: in.Focus}
 	for _, c := range in.Channels {
 		v.Channels = append(v.Channels, interact.Channel(c))
 	}
+	var err error
+	v.Percentiles, v.Range, err = in.intensities()
+	return v, err
+}
+
+// intensities are the percentiles, or the range in their place, that become 0 and 1.
+func (in Input) intensities() (percentiles [2]float64, window *[2]float64, err error) {
+	percentiles = [2]float64{0.5, 99.5}
 	if in.Percentiles != nil {
 		if len(in.Percentiles) != 2 {
-			return v, fmt.Errorf("percentiles %v: two numbers are wanted", in.Percentiles)
+			return percentiles, nil, fmt.Errorf("percentiles %v: two numbers are wanted", in.Percentiles)
 		}
-		v.Percentiles = [2]float64(in.Percentiles)
+		percentiles = [2]float64(in.Percentiles)
 	}
 	if in.Range != nil {
 		if len(*in.Range) != 2 {
-			return v, fmt.Errorf("range %v: two numbers are wanted", *in.Range)
+			return percentiles, nil, fmt.Errorf("range %v: two numbers are wanted", *in.Range)
 		}
 		r := [2]float64(*in.Range)
-		v.Range = &r
+		window = &r
 	}
-	return v, nil
+	return percentiles, window, nil
 }
 
-// Loaded is a model ready for interaction.
+// ofClasses is the input of a network with classes.
+func (in Input) ofClasses() (segment.Input, error) {
+	v := segment.Input{Patch: in.Patch, Multiple: max(in.Multiple, 1), Overlap: in.Overlap, Spacing: in.Spacing, Orientation: in.Orientation}
+	switch {
+	case !slices.Equal(in.Channels, []string{string(interact.ChannelImage)}):
+		return v, fmt.Errorf("channels %v: a network with classes sees the image alone, [image] is wanted", in.Channels)
+	case in.Grid != 0 || in.Focus != 0:
+		return v, errors.New("grid and focus are of networks without classes; patch is wanted here")
+	case in.Fit != "" && in.Fit != "windows" && in.Fit != "resize":
+		return v, fmt.Errorf("fit %q: windows or resize is wanted", in.Fit)
+	}
+	v.Resize = in.Fit == "resize"
+	var err error
+	v.Percentiles, v.Range, err = in.intensities()
+	return v, err
+}
+
+// Loaded is a model ready for interaction: Model, or for a network with classes Segment.
 type Loaded struct {
 	*interact.Model
+	Segment *segment.Model
 	// Hash is the SHA-256 of the network's file, in hexadecimal.
 	Hash string
 }
@@ -320,13 +427,41 @@ func (a *App) Load(m Model, compile adapt.Compiler) (Loaded, error) {
 	if err != nil {
 		return Loaded{}, fmt.Errorf("model %q: %s: %w", m.Name, m.File, err)
 	}
-	ready, err := m.Ready(net, compile)
 	sum := sha256.Sum256(data)
-	return Loaded{Model: ready, Hash: hex.EncodeToString(sum[:])}, err
+	loaded := Loaded{Hash: hex.EncodeToString(sum[:])}
+	if m.Classes != nil {
+		loaded.Segment, err = m.segmenter(net, compile)
+	} else {
+		loaded.Model, err = m.Ready(net, compile)
+	}
+	return loaded, err
 }
 
-// Ready joins a network with what the app says of it.
+// segmenter joins a network that has classes with what the app says of it.
+func (m Model) segmenter(net *adapt.Network, compile adapt.Compiler) (*segment.Model, error) {
+	in, err := m.Input.ofClasses()
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", m.Name, err)
+	}
+	engine, err := adapt.NewEngine(net, []int{0}, compile)
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", m.Name, err)
+	}
+	s := &segment.Model{Engine: engine, Input: in, Classes: m.Classes, Thesis: m.Thesis, Thickness: m.Thickness}
+	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("model %q: %w", m.Name, err)
+	}
+	return s, nil
+}
+
+// Ready joins a network without classes with what the app says of it.
 func (m Model) Ready(net *adapt.Network, compile adapt.Compiler) (*interact.Model, error) {
+	if m.Classes != nil {
+		return nil, fmt.Errorf("model %q has classes of its own: a network that segments what is marked is wanted", m.Name)
+	}
+	if len(net.Size) != 2 {
+		return nil, fmt.Errorf("model %q: the network sees volumes: say in app.yaml which classes it has, a network that segments what is marked sees slices", m.Name)
+	}
 	in, err := m.Input.value()
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", m.Name, err)

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"scrawl/apps/interact"
+	"scrawl/apps/segment"
 	"scrawl/engine/adapt"
 	"scrawl/engine/onnx"
 	"scrawl/engine/tensor"
@@ -248,6 +250,93 @@ func TestSharedNetworks(t *testing.T) {
 	for _, name := range []string{"deepgrow", "deepgrow_2d", "deepedit"} {
 		if hashes[name] == "" || hashes[name] != hashes["scribbles"] {
 			t.Errorf("model %s has network %.8s, want that of scribbles, %.8s", name, hashes[name], hashes["scribbles"])
+		}
+	}
+}
+
+const classesYAML = `
+name: organs
+models:
+  - name: organs
+    type: segmentation
+    file: net.onnx
+    input: {channels: [image], patch: [32, 48], fit: windows, overlap: 0.25, multiple: 2, range: [-100, 300]}
+    classes: {spleen: 3, Left Kidney: 1}
+    profile: thesis
+  - {name: organs_strokes, type: scribbles, network: organs}
+  - {name: organs_clicks, type: deepedit, network: organs}
+`
+
+func organNetwork(t *testing.T, input int) []byte {
+	t.Helper()
+	m, err := train.UNet(train.UNetShape{Input: input, Channels: []int{4, 8}, Groups: 2, Classes: 4}, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// A network with classes is asked without prompts, and by strokes and clicks, as app.yaml says.
+func TestNetworksWithClasses(t *testing.T) {
+	app, err := Open(writeApp(t, classesYAML, organNetwork(t, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range app.Models {
+		loaded, err := app.Load(m, noSession)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := loaded.Segment
+		if s == nil || loaded.Model != nil {
+			t.Fatalf("model %s is not one with classes", m.Name)
+		}
+		want := []segment.Class{{Label: "spleen", Index: 3}, {Label: "Left Kidney", Index: 1}}
+		if !slices.Equal(s.Classes, want) {
+			t.Errorf("classes %v, want %v in the order of app.yaml", s.Classes, want)
+		}
+		if in := s.Input; !slices.Equal(in.Patch, []int{32, 48}) || in.Resize || in.Overlap != 0.25 || *in.Range != [2]float64{-100, 300} {
+			t.Errorf("input %+v is not what app.yaml says", in)
+		}
+	}
+	change := func(old, new string) string { return strings.Replace(classesYAML, old, new, 1) }
+	for name, c := range map[string]struct{ yaml, says string }{
+		"nothing to segment":  {strings.Replace(goodYAML, "scribbles", "segmentation", 1), "network with classes"},
+		"hindsight":           {change("profile: thesis", "profile: hindsight"), "hindsight"},
+		"prompt channels":     {change("[image]", "[image, positive, negative]"), "image alone"},
+		"grid":                {change("patch: [32, 48]", "grid: 32"), "patch"},
+		"fit":                 {change("fit: windows", "fit: perfectly"), "perfectly"},
+		"slices of one label": {change("organs_clicks, type: deepedit", "organs_clicks, type: deepgrow, dimension: 2"), "dimension 2"},
+		"label twice":         {change("Left Kidney", "Spleen"), "case"},
+		"label of the app":    {classesYAML + "labels: [left kidney]\n", "left kidney"},
+		"no mapping":          {change("{spleen: 3, Left Kidney: 1}", "[spleen]"), "mapping"},
+		"no number":           {change("spleen: 3", "spleen: three"), "three"},
+		"patch elsewhere":     {strings.Replace(goodYAML, "grid: 32", "grid: 32, patch: [4, 4]", 1), "networks with classes"},
+	} {
+		if _, err := Open(writeApp(t, c.yaml, nil)); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: error %v, want one that speaks of %q", name, err, c.says)
+		}
+	}
+	for name, c := range map[string]struct {
+		yaml, says string
+		input      int
+	}{
+		"class too high":     {change("spleen: 3", "spleen: 4"), "1 to 3", 1},
+		"patch of a volume":  {change("[32, 48]", "[32, 48, 48]"), "2 sizes", 1},
+		"too many channels":  {classesYAML, "input channels", 2},
+		"orientation":        {change("overlap: 0.25", "orientation: RAS"), "slices", 1},
+		"patch and multiple": {change("[32, 48]", "[31, 48]"), "multiples of 2", 1},
+	} {
+		app, err := Open(writeApp(t, c.yaml, organNetwork(t, c.input)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := app.Load(app.Models[0], noSession); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: error %v, want one that speaks of %q", name, err, c.says)
 		}
 	}
 }

@@ -119,15 +119,20 @@ func (s *Server) loadNetwork(ctx context.Context, app *apps.App, m apps.Model, c
 	if err != nil {
 		return annotation.Entry{}, err
 	}
-	if err := loaded.Warm(ctx); err != nil {
+	warm, labels := (*interact.Model).Warm, app.Labels
+	if loaded.Segment != nil {
+		labels = m.Classes.Labels()
+		warm = func(_ *interact.Model, ctx context.Context) error { return loaded.Segment.Warm(ctx) }
+	}
+	if err := warm(loaded.Model, ctx); err != nil {
 		return annotation.Entry{}, fmt.Errorf("model %q: %w", m.Name, err)
 	}
 	profile := interact.Profile(m.Profile)
-	if p := s.cfg.Engine.Profile; p != "default" {
-		profile = interact.Profile(p)
+	if p := interact.Profile(s.cfg.Engine.Profile); p != "default" && (loaded.Segment == nil || p != interact.ProfileHindsight) {
+		profile = p
 	}
 	s.log.Info().Str("model", m.Name).Str("provider", s.provider).Str("profile", string(profile)).Msg("model ready")
-	return annotation.Entry{Network: m.Name, Labels: app.Labels, Model: loaded.Model, Profile: profile, Weights: loaded.Hash, Device: s.provider}, nil
+	return annotation.Entry{Network: m.Name, Labels: labels, Model: loaded.Model, Segment: loaded.Segment, Profile: profile, Weights: loaded.Hash, Device: s.provider}, nil
 }
 
 func (s *Server) listenerOf(app *apps.App, p Parts) (*httpapi.Server, error) {

@@ -332,6 +332,9 @@ func (f *evalFlags) load(compile adapt.Compiler) (*interact.Model, string, error
 	}
 	if f.network == "" {
 		loaded, err := app.Load(m, compile)
+		if err == nil && loaded.Model == nil {
+			err = fmt.Errorf("model %q has classes of its own: one that segments what is marked is wanted", m.Name)
+		}
 		return loaded.Model, loaded.Hash, err
 	}
 	data, err := os.ReadFile(f.network)

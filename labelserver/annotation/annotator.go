@@ -16,6 +16,7 @@ import (
 	"scrawl/adapters/scribble"
 	"scrawl/adapters/volume"
 	"scrawl/apps/interact"
+	"scrawl/apps/segment"
 	"scrawl/labelserver/api"
 )
 
@@ -29,7 +30,9 @@ type Entry struct {
 	Dimension int
 	// Labels are offered to clients, numbered 1..N.
 	Labels []string
-	Model  *interact.Model
+	// Model is a network that segments what is marked, Segment one with classes of its own, whose labels Labels are. One of them is nil.
+	Model   *interact.Model
+	Segment *segment.Model
 	// Profile is used unless a request asks for another.
 	Profile interact.Profile
 	// Weights is a hash of the network's file.
@@ -139,19 +142,40 @@ func (e Entry) describe() Model {
 	for i, l := range e.Labels {
 		m.Labels = append(m.Labels, Segment{Name: l, ID: i + 1})
 	}
+	m.Config = api.NewObject("device", []string{e.Device})
+	if e.Type == segmentation {
+		m.Config.Set("adapt", true)
+		m.Config.Set("largest_cc", false)
+		return m
+	}
 	profiles := []string{string(e.Profile)}
-	for _, p := range []interact.Profile{interact.ProfileHindsight, interact.ProfileThesis, interact.ProfileFrozen} {
+	for _, p := range e.profiles() {
 		if p != e.Profile {
 			profiles = append(profiles, string(p))
 		}
 	}
-	m.Config = api.NewObject("device", []string{e.Device}, "profile", profiles)
+	m.Config.Set("profile", profiles)
 	if e.Dimension != 2 {
 		m.Config.Set("propagate", []string{propagateVolume, propagateSlice})
 	}
 	m.Config.Set("reset", []string{resetNothing, resetImage, resetEverything})
 	m.Config.Set("largest_cc", false)
 	return m
+}
+
+// profiles are those that suit the network.
+func (e Entry) profiles() []interact.Profile {
+	if e.Segment != nil {
+		return []interact.Profile{interact.ProfileThesis, interact.ProfileFrozen}
+	}
+	return []interact.Profile{interact.ProfileHindsight, interact.ProfileThesis, interact.ProfileFrozen}
+}
+
+func (e Entry) prepare(v *volume.Volume) interact.Image {
+	if e.Segment != nil {
+		return e.Segment.Prepare(v)
+	}
+	return e.Model.Prepare(v)
 }
 
 // The values of the options that clients offer. They are lists of strings because Slicer's options table shows nothing else.
@@ -194,7 +218,12 @@ func (a *Annotator) Infer(ctx context.Context, req *Request) (*Reply, error) {
 		return nil, err
 	}
 	watch := watch{start: start, pre: time.Since(start)}
-	if e.Type == deepEdit {
+	switch {
+	case e.Type == segmentation:
+		return a.inferAutomatic(ctx, e, img, req, watch)
+	case e.Segment != nil:
+		return a.inferClasses(ctx, e, img, req, watch)
+	case e.Type == deepEdit:
 		return a.inferLabels(ctx, e, img, req, watch)
 	}
 	j, err := newJob(e, img, req)
@@ -211,8 +240,9 @@ func (a *Annotator) Infer(ctx context.Context, req *Request) (*Reply, error) {
 
 // MONAI Label's types of models whose requests are read in ways of their own; all others send scribbles.
 const (
-	deepGrow = "deepgrow"
-	deepEdit = "deepedit"
+	deepGrow     = "deepgrow"
+	deepEdit     = "deepedit"
+	segmentation = "segmentation"
 )
 
 // watch knows when a request came in and how long its image took.
@@ -318,18 +348,21 @@ func (a *Annotator) dropIdle(keep identity) {
 
 // outcome is the answer to a job.
 type outcome struct {
-	mask   []bool
-	state  interact.State // that the answer leaves the image in
+	mask   []bool     // of one object
+	labels []uint8    // or the label numbers of a network with classes
+	state  imageState // that the answer leaves the image in
 	report interact.Report
-	undone bool
-	note   string
-	change *change // nil when there is nothing to write down
+	// windows is how many windows a network with classes has learned from.
+	windows int
+	undone  bool
+	note    string
+	change  *change // nil when there is nothing to write down
 }
 
 // change is what an outcome makes of its lineage.
 type change struct {
 	entry   entry
-	state   interact.State
+	state   imageState
 	learned interact.Learned
 	write   bool // learned is new, not one on record
 }
@@ -343,40 +376,50 @@ func (a *Annotator) interact(ctx context.Context, l *lineage, j *job) (outcome, 
 	if err != nil {
 		return outcome{}, err
 	}
-	j.keepOtherSlices(state)
+	j.keepOtherSlices(state.State)
 	edited := j.previous != nil && !sameBits(j.previous, state.Answer)
 	if !edited {
 		if out, ok, err := a.repeat(l, j, state); ok || err != nil {
 			return out, err
 		}
 	}
+	if j.entry.Segment != nil {
+		return a.interactClasses(ctx, l, j, state)
+	}
 	leave, err := a.o.Gate.Enter(ctx)
 	if err != nil {
 		return outcome{}, fmt.Errorf("wait for the device: %w", err)
 	}
 	defer leave()
-	result, learned, next, err := j.entry.Model.Interact(ctx, j.img.Image, j.request(), l.learned, state)
+	result, learned, known, err := j.entry.Model.Interact(ctx, j.img.Image, j.request(), l.learned, state.State)
 	if err != nil {
 		return outcome{}, err
 	}
+	next := imageState{State: known}
 	return outcome{mask: result.Mask, state: next, report: result.Report, change: newChange(l, j, next, learned)}, nil
 }
 
 // repeat answers what needs no thinking: the same strokes again, or strokes that were answered before (undo and redo).
-func (a *Annotator) repeat(l *lineage, j *job, state interact.State) (outcome, bool, error) {
+func (a *Annotator) repeat(l *lineage, j *job, state imageState) (outcome, bool, error) {
 	last, known := l.last(j.stateKey)
-	if known && last.Strokes == j.key() && state.Answer != nil && j.reset == resetNothing {
-		return outcome{mask: j.limited(state.Answer), state: state, note: "the same strokes again: nothing was learned"}, true, nil
+	if known && last.Strokes == j.key() && state.answered() && j.reset == resetNothing {
+		out := j.onRecord(state)
+		out.note = "the same strokes again: nothing was learned"
+		return out, true, nil
 	}
-	found, newest, ok := l.earlier(j.stateKey, j.key(), emptyKey(j.img))
+	found, newest, ok := l.earlier(j.stateKey, j.key(), j.emptyKey())
 	if !ok {
 		return outcome{}, false, nil
 	}
-	out := outcome{undone: true, note: "went back to an earlier state"}
 	old, err := a.journal.state(l, found)
 	if err != nil {
 		return outcome{}, false, err
 	}
+	if j.entry.Segment != nil && !old.answered() {
+		return outcome{}, false, nil // the untouched image has an answer of its own
+	}
+	out := j.onRecord(old)
+	out.undone, out.note = true, "went back to an earlier state"
 	e := entry{Seq: len(l.log) + 1, Time: time.Now(), Image: j.stateKey, Key: j.imageKey, Strokes: j.key(), StateOf: found.StateOf, Learned: l.head().Learned, Undo: true}
 	learned := l.learned
 	if newest {
@@ -392,19 +435,28 @@ func (a *Annotator) repeat(l *lineage, j *job, state interact.State) (outcome, b
 		out.note += "; weights stay, since other images were learned from after it"
 	}
 	out.change = &change{entry: e, state: old, learned: learned}
-	out.state = old
-	if out.mask = old.Answer; out.mask == nil {
+	return out, true, nil
+}
+
+// onRecord is the answer that a state holds.
+func (j *job) onRecord(s imageState) outcome {
+	out := outcome{state: s}
+	if j.entry.Segment != nil {
+		out.labels = s.Classes.Labels
+		return out
+	}
+	if out.mask = s.Answer; out.mask == nil {
 		out.mask = make([]bool, len(j.img.Volume.Voxels))
 	}
 	out.mask = j.limited(out.mask)
-	return out, true, nil
+	return out
 }
 
 // learnLater learns, while the user looks at the answer, from the slices the interaction has shown to be accepted. It keeps the
 // lineage's lock: the user's next interaction waits for it and so always sees the same weights, however fast it comes.
 func (a *Annotator) learnLater(l *lineage, j *job, release func()) {
 	state := l.states[j.stateKey]
-	if !j.entry.Model.HasLesson(j.options, state) {
+	if j.entry.Model == nil || !j.entry.Model.HasLesson(j.options, state.State) {
 		release()
 		return
 	}
@@ -422,28 +474,28 @@ func (a *Annotator) learnLater(l *lineage, j *job, release func()) {
 type lesson func(context.Context, interact.Image, interact.Options, interact.Learned, interact.State) (interact.Learned, interact.State, interact.Report, error)
 
 // learn runs a lesson and makes what came of it durable. The lineage's lock is held.
-func (a *Annotator) learn(ctx context.Context, l *lineage, j *job, run lesson, state interact.State) error {
+func (a *Annotator) learn(ctx context.Context, l *lineage, j *job, run lesson, state imageState) error {
 	leave, err := a.o.Gate.Enter(ctx)
 	if err != nil {
 		return fmt.Errorf("wait for the device: %w", err)
 	}
 	defer leave()
 	start := time.Now()
-	learned, next, report, err := run(ctx, j.img.Image, j.options, l.learned, state)
+	learned, next, report, err := run(ctx, j.img.Image, j.options, l.learned, state.State)
 	if err != nil || learned == l.learned {
 		return err
 	}
 	a.o.Log.Info().Str("image", j.imageKey.ID).Int("slices", len(report.Learned)).Dur("took", time.Since(start)).Msg("learned")
-	return a.apply(l, j, newChange(l, j, next, learned))
+	return a.apply(l, j, newChange(l, j, imageState{State: next}, learned))
 }
 
-func (a *Annotator) stateOf(l *lineage, image string) (interact.State, error) {
+func (a *Annotator) stateOf(l *lineage, image string) (imageState, error) {
 	if s, ok := l.states[image]; ok {
 		return s, nil
 	}
 	e, ok := l.last(image)
 	if !ok {
-		return interact.State{}, nil
+		return imageState{}, nil
 	}
 	s, err := a.journal.state(l, e)
 	if err == nil {
@@ -455,14 +507,14 @@ func (a *Annotator) stateOf(l *lineage, image string) (interact.State, error) {
 // keptStates is how many images' states a lineage keeps in memory.
 const keptStates = 2
 
-func (l *lineage) remember(image string, s interact.State) {
+func (l *lineage) remember(image string, s imageState) {
 	if _, ok := l.states[image]; !ok && len(l.states) >= keptStates {
 		clear(l.states)
 	}
 	l.states[image] = s
 }
 
-func newChange(l *lineage, j *job, state interact.State, learned interact.Learned) *change {
+func newChange(l *lineage, j *job, state imageState, learned interact.Learned) *change {
 	seq := len(l.log) + 1
 	c := &change{state: state, learned: learned, write: learned != l.learned,
 		entry: entry{Seq: seq, Time: time.Now(), Image: j.stateKey, Key: j.imageKey, Strokes: j.key(), StateOf: seq, Learned: l.head().Learned}}
@@ -498,7 +550,7 @@ func (a *Annotator) reset(l *lineage, j *job) error {
 		if _, known := l.last(j.stateKey); !known {
 			return nil
 		}
-		return a.journal.commit(l, e, interact.State{}, nil)
+		return a.journal.commit(l, e, imageState{}, nil)
 	case resetEverything:
 		return a.journal.erase(l)
 	}
@@ -590,8 +642,8 @@ const finishTimeout = 5 * time.Minute
 
 func (a *Annotator) finish(ctx context.Context, l *lineage, key string, image ImageKey) error {
 	e, ok := a.entryOf(l.id, key)
-	if !ok {
-		return nil // the model is not served any more
+	if !ok || e.Model == nil {
+		return nil // the model is not served any more, or learns within its interactions alone
 	}
 	img, ok := a.images.cached(image, hashOfKey(key))
 	if !ok {
@@ -609,7 +661,7 @@ func (a *Annotator) finish(ctx context.Context, l *lineage, key string, image Im
 // entryOf finds the entry that a lineage's state of an image belongs to, if it is still served with the same network.
 func (a *Annotator) entryOf(id identity, key string) (Entry, bool) {
 	for _, e := range a.served.Load().entries {
-		if e.Network == id.Model && e.Weights == id.Weights && stateKey(e, hashOfKey(key)) == key {
+		if e.Network == id.Model && e.Weights == id.Weights && e.Segment == nil && stateKey(e, hashOfKey(key)) == key {
 			return e, true
 		}
 	}
@@ -650,7 +702,13 @@ func hashOfKey(key string) string {
 	return hash
 }
 
-func emptyKey(img *image) string { return scribble.Set{Size: img.Volume.Size}.Key() }
+// emptyKey is the key of an untouched image.
+func (j *job) emptyKey() string {
+	if j.entry.Segment != nil {
+		return segment.Key(nil)
+	}
+	return scribble.Set{Size: j.img.Volume.Size}.Key()
+}
 
 func hashText(v *volume.Volume) string {
 	h := v.Hash()

@@ -51,7 +51,7 @@ func (c *imageCache) get(ctx context.Context, e Entry, im Image) (*image, error)
 	if err != nil {
 		return nil, fmt.Errorf("image %q: %w", im.Key.ID, err)
 	}
-	img := &image{Image: e.Model.Prepare(v), hash: hashText(v)}
+	img := &image{Image: e.prepare(v), hash: hashText(v)}
 	c.put(&cachedImage{name: name, version: im.Version, img: img, bytes: 4 * int64(len(v.Voxels))})
 	return img, nil
 }

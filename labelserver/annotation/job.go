@@ -11,6 +11,7 @@ import (
 	"scrawl/adapters/scribble"
 	"scrawl/adapters/volume"
 	"scrawl/apps/interact"
+	"scrawl/apps/segment"
 	"scrawl/labelserver/api"
 )
 
@@ -25,6 +26,7 @@ type job struct {
 	lineage  *lineage // once its lock is held
 
 	strokes    scribble.Set
+	marks      []segment.Mark // strokes by class, for a network with classes
 	strokesKey string
 	slices     []int  // along k: the slices an answer of dimension 2 is about
 	outside    int    // clicks outside the image
@@ -88,8 +90,13 @@ func (j *job) setStrokes(s scribble.Set) {
 	j.strokes, j.strokesKey = s, s.Key()
 }
 
+// identity is the lineage's: a network with classes learns all of them in one.
 func (j *job) identity() identity {
-	return identityOf(j.user, j.entry.Network, j.label, j.img.hash, j.entry.Weights)
+	label := j.label
+	if j.entry.Segment != nil {
+		label = allLabels
+	}
+	return identityOf(j.user, j.entry.Network, label, j.img.hash, j.entry.Weights)
 }
 
 // keepOtherSlices adds what was drawn before on slices that the request is not about: a client of dimension 2 sends one slice's clicks
@@ -254,7 +261,11 @@ func coordinates(clicks []Click) [][3]int {
 // readOptions reads the options a user chose in the client's table. A value nobody knows is refused, one left out is the default.
 func (j *job) readOptions(params *api.Object) error {
 	j.options = interact.Options{Profile: j.entry.Profile, LearnLater: true}
-	profile, err := choice(params, "profile", string(j.entry.Profile), string(interact.ProfileHindsight), string(interact.ProfileThesis), string(interact.ProfileFrozen))
+	var profiles []string
+	for _, p := range j.entry.profiles() {
+		profiles = append(profiles, string(p))
+	}
+	profile, err := choice(params, "profile", string(j.entry.Profile), profiles...)
 	if err != nil {
 		return err
 	}
@@ -359,6 +370,9 @@ func latencies(w watch) *api.Object {
 func (o outcome) told(j *job) *api.Object {
 	scrawl := api.NewObject("profile", string(j.options.Profile), "answered", len(o.report.Answered), "carried", o.report.Carried,
 		"learned", len(o.report.Learned), "expert", o.report.Expert, "undone", o.undone, "device", j.entry.Device)
+	if j.entry.Segment != nil {
+		scrawl.Set("windows", o.windows)
+	}
 	if o.note != "" {
 		scrawl.Set("note", o.note)
 	}

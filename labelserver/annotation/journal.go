@@ -44,7 +44,7 @@ func (j journal) open(id identity) (*lineage, error) { return j.read(id, true) }
 
 // read reads a lineage. mend says that this process owns it, and may take off what a crash has left at the end of its log.
 func (j journal) read(id identity, mend bool) (*lineage, error) {
-	l := &lineage{id: id, dir: filepath.Join(j.dir, id.folder()), states: map[string]interact.State{}}
+	l := &lineage{id: id, dir: filepath.Join(j.dir, id.folder()), states: map[string]imageState{}}
 	data, err := os.ReadFile(filepath.Join(l.dir, logFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, nil
@@ -79,7 +79,7 @@ func (j journal) read(id identity, mend bool) (*lineage, error) {
 
 // commit makes an entry durable. state is written under the entry's own number unless it repeats an earlier one, learned when
 // changed.
-func (j journal) commit(l *lineage, e entry, state interact.State, learned *interact.Learned) error {
+func (j journal) commit(l *lineage, e entry, state imageState, learned *interact.Learned) error {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return fmt.Errorf("make the lineage's folder: %w", err)
 	}
@@ -89,7 +89,7 @@ func (j journal) commit(l *lineage, e entry, state interact.State, learned *inte
 		}
 	}
 	if e.StateOf == e.Seq {
-		if err := writeGob(l.file("state", e.Seq), func(enc *gob.Encoder) error { return enc.Encode(state) }); err != nil {
+		if err := writeGob(l.file("state", e.Seq), state.encode); err != nil {
 			return err
 		}
 	}
@@ -115,12 +115,12 @@ func (l *lineage) file(kind string, seq int) string {
 }
 
 // state reads the state of an entry.
-func (j journal) state(l *lineage, e entry) (interact.State, error) {
-	var s interact.State
+func (j journal) state(l *lineage, e entry) (imageState, error) {
+	var s imageState
 	if e.StateOf == 0 {
 		return s, nil
 	}
-	err := readGob(l.file("state", e.StateOf), func(dec *gob.Decoder) error { return dec.Decode(&s) })
+	err := readGob(l.file("state", e.StateOf), s.decode)
 	return s, err
 }
 
@@ -178,7 +178,7 @@ func (j journal) forget(l *lineage, image string, e entry) error {
 	if l.id.Image != "" {
 		return j.erase(l)
 	}
-	if err := j.commit(l, e, interact.State{}, nil); err != nil {
+	if err := j.commit(l, e, imageState{}, nil); err != nil {
 		return err
 	}
 	for _, old := range l.log {

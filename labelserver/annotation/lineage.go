@@ -2,10 +2,14 @@ package annotation
 
 import (
 	"crypto/sha256"
+	"encoding/gob"
 	"encoding/hex"
+	"errors"
+	"io"
 	"time"
 
 	"scrawl/apps/interact"
+	"scrawl/apps/segment"
 )
 
 // identity says whose weights a lineage holds: those a user has taught one model for one label, over all images. A client
@@ -56,6 +60,40 @@ type entry struct {
 	Forgotten bool
 }
 
+// imageState is what a lineage knows of one image.
+type imageState struct {
+	interact.State                // of a network that segments what is marked
+	Classes        *segment.State // of a network with classes, otherwise nil
+}
+
+// answered tells whether there is an answer to repeat.
+func (s imageState) answered() bool {
+	return s.Answer != nil || s.Classes != nil && s.Classes.Labels != nil
+}
+
+// encode writes the state of networks with classes as a second value, which streams of others do not have.
+func (s imageState) encode(enc *gob.Encoder) error {
+	if err := enc.Encode(s.State); err != nil || s.Classes == nil {
+		return err
+	}
+	return enc.Encode(*s.Classes)
+}
+
+func (s *imageState) decode(dec *gob.Decoder) error {
+	if err := dec.Decode(&s.State); err != nil {
+		return err
+	}
+	var classes segment.State
+	switch err := dec.Decode(&classes); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
+		return err
+	}
+	s.Classes = &classes
+	return nil
+}
+
 // lineage is a lineage in memory. Its lock is held by whoever works on it.
 type lineage struct {
 	id  identity
@@ -64,7 +102,7 @@ type lineage struct {
 	// learned is what the newest entry's snapshot holds.
 	learned interact.Learned
 	// states holds the newest state of images that were worked on lately, by state key.
-	states map[string]interact.State
+	states map[string]imageState
 }
 
 func (l *lineage) head() entry {
