@@ -21,8 +21,8 @@ var encodings = map[string]encoding.Encoding{
 	"GB18030": simplifiedchinese.GB18030, "GBK": simplifiedchinese.GBK,
 }
 
-// charset turns text of a file into UTF-8. What it cannot read (a character set nobody has heard of, bytes outside it) becomes the
-// replacement character: a name that cannot be read is no reason to lose an image.
+// charset turns text of a file into UTF-8. Where the file names no character set for its letters, or one that nobody has heard of,
+// they are taken for UTF-8 if they can be, else for Latin-1: a name that cannot be read is no reason to lose an image.
 type charset struct {
 	encoding encoding.Encoding // nil for ASCII and UTF-8
 }
@@ -57,5 +57,12 @@ func (c charset) text(b []byte) string {
 			return string(out)
 		}
 	}
-	return strings.ToValidUTF8(string(b), "\uFFFD")
+	if utf8.Valid(b) {
+		return string(b)
+	}
+	out := make([]rune, len(b))
+	for i, x := range b {
+		out[i] = rune(x)
+	}
+	return string(out)
 }

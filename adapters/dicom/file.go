@@ -155,7 +155,7 @@ func readFile(fsys fs.FS, name string, lim Limits, last Tag) (*File, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if f.TransferSyntax != DeflatedLittleEndian {
-		f.walked.data = nil // closed; see Series.Volume
+		f.walked.data = nil // closed; see OpenFrames
 	}
 	return f, nil
 }

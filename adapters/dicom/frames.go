@@ -146,3 +146,58 @@ func joinFragments(data io.ReaderAt, fragments []fragment, limit int64) ([]byte,
 	}
 	return b, nil
 }
+
+// Frames reads the frames of one file. It may be used by many goroutines at once.
+type Frames struct {
+	// Count is the number of frames of Rows × Columns pixels.
+	Count, Rows, Columns int
+
+	file   *File
+	data   io.ReaderAt
+	module *pixelModule
+	at     frames
+	limit  int64
+}
+
+// OpenFrames finds the frames of a file in the size bytes r that its elements were read from.
+func (f *File) OpenFrames(r io.ReaderAt, size int64, lim Limits) (*Frames, error) {
+	w := f.walked
+	if w.data != nil { // a deflated data set, which is kept
+		r, size = w.data, w.size
+	}
+	if size != w.size {
+		return nil, fmt.Errorf("%w: the file has changed since its header was read", volume.ErrFormat)
+	}
+	m, err := f.pixelModule()
+	if err != nil {
+		return nil, err
+	}
+	n, err := f.frameCount()
+	if err != nil {
+		return nil, err
+	}
+	at, err := w.pixels.locate(n, m.frameBits(), func(f fragment) ([]byte, error) {
+		b := make([]byte, min(4, f.length))
+		_, err := r.ReadAt(b, f.offset)
+		return b, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Frames{Count: n, Rows: m.rows, Columns: m.columns, file: f, data: r, module: m, at: at, limit: lim.orDefault().MaxBytes}, nil
+}
+
+// Read reads frame n, 0 being the first, as Rows·Columns values: rescaled to the modality's units, or the brightness of colour.
+func (fr *Frames) Read(dst []float32, n int) error {
+	if n < 0 || n >= fr.Count || len(dst) != fr.Rows*fr.Columns {
+		return fmt.Errorf("frame %d of %d into %d values, want %d", n+1, fr.Count, len(dst), fr.Rows*fr.Columns)
+	}
+	w := fr.file.walked
+	b, skip, err := fr.at.frame(fr.data, &w.pixels, n, fr.limit)
+	if err != nil {
+		return err
+	}
+	return guarded(func() error {
+		return fr.module.frame(dst, b, skip, w, w.pixels.encapsulated(), fr.file.rescale(n))
+	})
+}

@@ -16,8 +16,6 @@ type Grid struct {
 	Slices []Slice
 	// Notes say what is odd about the series: slices left out and why, gaps, a tilted gantry.
 	Notes []string
-
-	planes []plane
 }
 
 func (g *Grid) note(format string, args ...any) {
@@ -54,7 +52,6 @@ func newGrid(planes []plane) (*Grid, error) {
 
 // take makes slices of sorted planes.
 func (g *Grid) take(planes []plane) {
-	g.planes = planes
 	for _, p := range planes {
 		g.Slices = append(g.Slices, p.Slice)
 	}

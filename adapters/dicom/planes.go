@@ -26,7 +26,6 @@ type plane struct {
 	placed    bool       // whether position and orientation are known
 	spacing   [2]float64 // mm along row and col; 0 where the file does not say
 	between   float64    // mm between slices as the file has it, 0 if it has not
-	rescale   rescale
 	localizer bool
 	order     [6]float64 // temporal position, acquisition, echo time, trigger time, instance number, frame
 }
@@ -81,7 +80,7 @@ func (f *File) planes() ([]plane, error) {
 }
 
 func (f *File) plane(frame, frames int, module *pixelModule) plane {
-	p := plane{Slice: Slice{File: f, Frame: frame}, module: module, rescale: f.rescale(frame)}
+	p := plane{Slice: Slice{File: f, Frame: frame}, module: module}
 	measures := f.FrameItem(frame, PixelMeasuresSequence)
 	if s := positive(measures.Floats(PixelSpacing), 2); s != nil {
 		p.spacing = [2]float64{s[1], s[0]} // the file has rows first
@@ -109,6 +108,27 @@ func (f *File) plane(frame, frames int, module *pixelModule) plane {
 	}
 	p.order[5] = float64(frame)
 	return p
+}
+
+// Placement is where a frame lies in the patient.
+type Placement struct {
+	// Position is the centre of the first pixel in mm, LPS. Row and Column are unit vectors along growing column and growing row
+	// numbers.
+	Position, Row, Column [3]float64
+	// Spacing is mm along Row and along Column.
+	Spacing [2]float64
+	// Between is the distance of slices in mm as the file has it, or their thickness; 0 if it says neither.
+	Between float64
+}
+
+// Placement tells where a frame (counted from 0) lies. It is not ok for a file that does not say.
+func (f *File) Placement(frame int) (p Placement, ok bool) {
+	n, err := f.frameCount()
+	if err != nil || frame < 0 || frame >= n {
+		return Placement{}, false
+	}
+	q := f.plane(frame, n, nil)
+	return Placement{Position: q.Position, Row: q.row, Column: q.col, Spacing: q.spacing, Between: q.between}, q.placed && q.spacing[0] > 0
 }
 
 func positive(values []float64, n int) []float64 {

@@ -3,7 +3,6 @@ package dicom
 import (
 	"context"
 	"fmt"
-	"io"
 	"io/fs"
 	"runtime"
 	"slices"
@@ -132,19 +131,19 @@ func (s *Series) Volume(ctx context.Context, g *Grid) (*volume.Volume, error) {
 	pixels := g.Size[0] * g.Size[1]
 	// A file of many frames is opened once by each worker, so neighbouring slices go to one.
 	const run = 16
-	runs := (len(g.planes) + run - 1) / run
+	runs := (len(g.Slices) + run - 1) / run
 	if runs < runtime.GOMAXPROCS(0) {
-		runs = min(len(g.planes), runtime.GOMAXPROCS(0))
+		runs = min(len(g.Slices), runtime.GOMAXPROCS(0))
 	}
 	err := parallel(ctx, runs, func(n int) error {
 		r := frameReader{series: s}
 		defer r.close()
-		for k := len(g.planes) * n / runs; k < len(g.planes)*(n+1)/runs; k++ {
+		for k := len(g.Slices) * n / runs; k < len(g.Slices)*(n+1)/runs; k++ {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := r.read(v.Voxels[k*pixels:(k+1)*pixels], g.planes[k]); err != nil {
-				return fmt.Errorf("series %q, slice %d (%s): %w", s.UID, k+1, s.name(g.planes[k].File), err)
+			if err := r.read(v.Voxels[k*pixels:(k+1)*pixels], g.Slices[k]); err != nil {
+				return fmt.Errorf("series %q, slice %d (%s): %w", s.UID, k+1, s.name(g.Slices[k].File), err)
 			}
 		}
 		return nil
@@ -167,64 +166,29 @@ type frameReader struct {
 	series *Series
 	file   *File
 	open   *source
-	frames frames
+	frames *Frames
 }
 
 func (r *frameReader) close() {
 	if r.open != nil {
 		_ = r.open.Close() // only read
 	}
-}
-
-func (r *frameReader) read(dst []float32, p plane) error {
-	w := p.File.walked
-	if err := r.use(p); err != nil {
-		return err
-	}
-	b, skip, err := r.frames.frame(r.data(w), &w.pixels, p.Frame, r.series.lim.MaxBytes)
-	if err != nil {
-		return err
-	}
-	return p.module.frame(dst, b, skip, w, w.pixels.encapsulated(), p.rescale)
-}
-
-// data is what offsets refer to: the open file, or what it was inflated to.
-func (r *frameReader) data(w *walked) io.ReaderAt {
-	if w.data != nil {
-		return w.data
-	}
-	return r.open
-}
-
-// use opens the file of a plane.
-func (r *frameReader) use(p plane) error {
-	if r.file == p.File {
-		return nil
-	}
-	r.close()
 	r.file, r.open = nil, nil
-	src, err := openSource(r.series.fsys, r.series.name(p.File), r.series.lim)
-	if err != nil {
-		return err
+}
+
+func (r *frameReader) read(dst []float32, s Slice) error {
+	if r.file != s.File {
+		r.close()
+		var err error
+		if r.open, err = openSource(r.series.fsys, r.series.name(s.File), r.series.lim); err != nil {
+			return err
+		}
+		if r.frames, err = s.File.OpenFrames(r.open, r.open.size, r.series.lim); err != nil {
+			return err
+		}
+		r.file = s.File
 	}
-	r.open = src
-	w := p.File.walked
-	if w.data == nil && src.size != w.size {
-		return fmt.Errorf("%w: the file has changed since its header was read", volume.ErrFormat)
-	}
-	n, err := p.File.frameCount()
-	if err != nil {
-		return err
-	}
-	r.frames, err = w.pixels.locate(n, p.module.frameBits(), func(f fragment) ([]byte, error) {
-		b := make([]byte, min(4, f.length))
-		_, err := r.data(w).ReadAt(b, f.offset)
-		return b, err
-	})
-	if err == nil {
-		r.file = p.File
-	}
-	return err
+	return r.frames.Read(dst, s.Frame)
 }
 
 // parallel runs f for 0 to n-1 on all cores, until one fails or ctx ends.

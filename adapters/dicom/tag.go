@@ -119,6 +119,7 @@ const (
 	FloatPixelData              Tag = 0x7fe00008
 	DoubleFloatPixelData        Tag = 0x7fe00009
 	PixelData                   Tag = 0x7fe00010
+	fileMetaInformationVersion  Tag = 0x00020001
 	extendedOffsetTable         Tag = 0x7fe00001
 	extendedOffsetTableLengths  Tag = 0x7fe00002
 	item                        Tag = 0xfffee000

@@ -2,6 +2,7 @@ package dicom
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -17,6 +18,12 @@ var littleEndian = binary.LittleEndian
 func NewUID() string {
 	id := uuid.New()
 	return "2.25." + new(big.Int).SetBytes(id[:]).String()
+}
+
+// DerivedUID is an identifier under 2.25 that is made of a name, the same for the same name. It stands in where a file has none.
+func DerivedUID(name string) string {
+	sum := sha256.Sum256([]byte("scrawl " + name))
+	return "2.25." + new(big.Int).SetBytes(sum[:16]).String()
 }
 
 // Names by which files tell what wrote them (PS3.7, D.3.3.2). The UID is one of NewUID's, made once.
@@ -37,6 +44,7 @@ func Write(w io.Writer, d *Dataset) (err error) {
 		return fmt.Errorf("writing DICOM: the data set has no SOP class or no instance UID")
 	}
 	whole := &Dataset{elements: append([]Element(nil), d.elements...)}
+	whole.SetBytes(fileMetaInformationVersion, "OB", []byte{0, 1})
 	whole.Set(MediaStorageSOPClassUID, d.Text(SOPClassUID))
 	whole.Set(MediaStorageSOPInstanceUID, d.Text(SOPInstanceUID))
 	whole.Set(TransferSyntaxUID, ExplicitVRLittleEndian)
