@@ -2,6 +2,10 @@
 // frame, with its fragments already joined, and knows no DICOM parser.
 //
 //	1.2.840.10008.1.2.5     RLE Lossless            PS3.5 annex G; 8, 16, 24, 32 bits allocated
+//	1.2.840.10008.1.2.4.50  JPEG baseline           ISO 10918-1, Huffman coded sequential DCT: 8 and 12 bits, any sampling by whole
+//	1.2.840.10008.1.2.4.51  JPEG extended           factors, restarts. Not: progressive, arithmetic, hierarchical
+//	1.2.840.10008.1.2.4.57  JPEG lossless           process 14: 2 to 16 bits, all predictors, point transform, restarts
+//	1.2.840.10008.1.2.4.70  JPEG lossless SV1       the same
 //	1.2.840.10008.1.2.4.90  JPEG 2000 lossless      ISO 15444-1, bare codestreams and JP2 files: both wavelets and colour
 //	1.2.840.10008.1.2.4.91  JPEG 2000               transforms, tiles and tile-parts, layers, precincts, all progressions and their
 //	                                                changes, all code block styles, packed headers, max-shift regions of interest,
@@ -20,6 +24,7 @@ import (
 	"math"
 
 	"scrawl/adapters/dicom/codec/internal/frame"
+	"scrawl/adapters/dicom/codec/internal/jpeg"
 	"scrawl/adapters/dicom/codec/internal/jpeg2000"
 	"scrawl/adapters/volume"
 )
@@ -75,8 +80,16 @@ type syntax struct {
 
 var syntaxes = map[string]syntax{
 	"1.2.840.10008.1.2.5":    {"RLE Lossless", decodeRLE},
+	"1.2.840.10008.1.2.4.50": {"JPEG baseline", decodeJPEG},
+	"1.2.840.10008.1.2.4.51": {"JPEG extended", decodeJPEG},
+	"1.2.840.10008.1.2.4.57": {"JPEG lossless", decodeJPEG},
+	"1.2.840.10008.1.2.4.70": {"JPEG lossless", decodeJPEG},
 	"1.2.840.10008.1.2.4.90": {"JPEG 2000 lossless", decodeJPEG2000},
 	"1.2.840.10008.1.2.4.91": {"JPEG 2000", decodeJPEG2000},
+}
+
+func decodeJPEG(data []byte, _ Frame, d frame.Declared) (frame.Image, error) {
+	return jpeg.Decode(data, d)
 }
 
 func decodeJPEG2000(data []byte, _ Frame, d frame.Declared) (frame.Image, error) {

@@ -171,8 +171,169 @@ def jpeg2000_random(r):
              ext=ext, tolerance=(3 if bits > 12 else 1) if irreversible else 0)
 
 
-KINDS = {"jpeg2000": (jpeg2000, jpeg2000_random)}
+# JPEG
 
+def turbo(name, a, bits, *, tolerance=0, **options):
+    """By libjpeg-turbo in imagecodecs; the components' colours are left as they are."""
+    x = np.squeeze(a.astype(dtype(bits, False)), -1) if a.shape[2] == 1 else a.astype(dtype(bits, False))
+    colours = dict(colorspace="RGB", outcolorspace="YCBCR") if a.shape[2] == 3 and not options.get("lossless") else {}
+    data = imagecodecs.jpeg8_encode(x, bitspersample=bits, **colours, **options)
+    if options.get("lossless"):
+        add(name, LOSSLESS_SV1 if options["predictor"] == 1 else LOSSLESS, data, a, bits)
+    else:
+        back = imagecodecs.jpeg8_decode(data, **({"outcolorspace": "YCBCR"} if colours else {}))
+        add(name, BASELINE if bits == 8 else EXTENDED, data, back, bits, tolerance=tolerance)
+
+
+def cjpeg(name, a, *options, scans=""):
+    h, w, n = a.shape
+    with open(path("in.pnm"), "wb") as f:
+        f.write(b"P%d %d %d 255\n" % (6 if n == 3 else 5, w, h) + a.astype("u1").tobytes())
+    if scans:
+        with open(path("scans"), "w") as f:
+            f.write(scans)
+        options += ("-scans", path("scans"))
+    run("cjpeg", *options, "-outfile", path("out.jpg"), path("in.pnm"))
+    data = read("out.jpg")
+    add(name, BASELINE, data, imagecodecs.jpeg8_decode(data, **({"outcolorspace": "YCBCR"} if n == 3 else {})), 8)
+
+
+def dicom(a, bits, signed):
+    h, w, n = a.shape
+    d = Dataset()
+    d.file_meta = FileMetaDataset()
+    d.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+    d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID = "1.2.3"
+    d.Rows, d.Columns, d.SamplesPerPixel, d.BitsStored, d.HighBit = h, w, n, bits, bits - 1
+    d.BitsAllocated = 8 if bits <= 8 else 16
+    d.PixelRepresentation = int(signed)
+    d.PhotometricInterpretation = "RGB" if n == 3 else "MONOCHROME2"
+    if n == 3:
+        d.PlanarConfiguration = 0
+    d.PixelData = a.astype(dtype(bits, signed)).tobytes() + b"\0" * (a.size * d.BitsAllocated // 8 % 2)
+    d["PixelData"].VR = "OB" if bits <= 8 else "OW"
+    d.save_as(path("in.dcm"), enforce_file_format=True)
+
+
+def dcmtk(name, tool, a, bits, signed, *options, want=None, decoder=None, tolerance=0, back_bits=None):
+    dicom(a, bits, signed)
+    run(tool, *options, path("in.dcm"), path("out.dcm"))
+    d = pydicom.dcmread(path("out.dcm"))
+    data = next(pydicom.encaps.generate_frames(d.PixelData, number_of_frames=1))
+    if want is None:
+        want = a
+    if decoder:
+        run(*decoder, path("out.dcm"), path("back.dcm"))
+        b = pydicom.dcmread(path("back.dcm"))
+        want = np.frombuffer(b.PixelData, dtype(b.BitsAllocated, signed))[: a.size].reshape(a.shape).astype(np.int64)
+    add(name, str(d.file_meta.TransferSyntaxUID), data, want, d.BitsStored, signed, tolerance=tolerance)
+
+
+class BitWriter:
+    def __init__(self):
+        self.out, self.acc, self.n = bytearray(), 0, 0
+
+    def put(self, v, n):
+        self.acc, self.n = self.acc << n | v, self.n + n
+        while self.n >= 8:
+            self.n -= 8
+            b = self.acc >> self.n & 255
+            self.out += b"\xff\0" if b == 255 else bytes([b])
+        self.acc &= (1 << self.n) - 1
+
+    def flush(self):
+        if self.n:
+            self.put((1 << (8 - self.n)) - 1, 8 - self.n)
+
+
+def lossless_with_restarts(name, a, bits, predictor, lines, interleaved):
+    """Written here, for no coder at hand restarts lossless scans; libjpeg-turbo, or jpegsof3, must read it."""
+    h, w, n = a.shape
+    seg = lambda m, b: bytes([255, m]) + (len(b) + 2).to_bytes(2, "big") + b
+    out = b"\xff\xd8" + seg(0xC3, bytes([bits]) + h.to_bytes(2, "big") + w.to_bytes(2, "big") + bytes([n])
+                            + b"".join(bytes([i + 1, 0x11, 0]) for i in range(n)))
+    out += seg(0xC4, b"\0" + bytes([0, 0, 0, 0, 17] + [0] * 11) + bytes(range(17)))  # codes of 5 bits
+    out += seg(0xDD, (lines * w).to_bytes(2, "big"))
+    for scan in [range(n)] if interleaved else [[c] for c in range(n)]:
+        out += seg(0xDA, bytes([len(scan)]) + b"".join(bytes([c + 1, 0]) for c in scan) + bytes([predictor, 0, 0]))
+        bw = BitWriter()
+        for y in range(h):
+            start = y % lines == 0
+            if start and y:
+                bw.flush()
+                bw.out += bytes([255, 0xD0 + (y // lines - 1) % 8])
+            for x in range(w):
+                for c in scan:
+                    ra, rb, rc = (int(a[y - j, x - i, c]) if x >= i and y >= j else 0 for i, j in [(1, 0), (0, 1), (1, 1)])
+                    if start:
+                        p = ra if x else 1 << (bits - 1)
+                    elif x == 0:
+                        p = rb
+                    else:
+                        p = [0, ra, rb, rc, ra + rb - rc, ra + (rb - rc >> 1), rb + (ra - rc >> 1), ra + rb >> 1][predictor]
+                    diff = int(a[y, x, c]) - p & 0xFFFF
+                    diff = diff - 65536 if diff > 32768 else diff
+                    size = abs(diff).bit_length()
+                    bw.put(size, 5)
+                    if size < 16:
+                        bw.put(diff if diff >= 0 else diff + (1 << size) - 1, size)
+        bw.flush()
+        out += bytes(bw.out)
+    out += b"\xff\xd9"
+    back = imagecodecs.jpeg8_decode(out, **({"colorspace": "RGB", "outcolorspace": "RGB"} if n == 3 else {}))
+    assert (back.reshape(a.shape) == a).all(), name
+    add(name, LOSSLESS, out, a, bits)
+
+
+def jpeg():
+    grey, colour = picture(47, 61, 1, 8, False), picture(47, 61, 3, 8, False)
+    turbo("jpeg_8", grey, 8, level=80)
+    turbo("jpeg_8_coarse", grey, 8, level=5)
+    turbo("jpeg_12", picture(47, 61, 1, 12, False), 12, level=95)
+    turbo("jpeg_12_colour", picture(47, 61, 3, 12, False), 12, level=90, subsampling="422")
+    for s in ["444", "422", "420", "411", "440"]:
+        turbo(f"jpeg_{s}", colour, 8, level=85, subsampling=s)
+    for h, w in [(1, 1), (3, 2), (9, 5), (16, 17)]:
+        turbo(f"jpeg_{h}x{w}", picture(h, w, 3, 8, False), 8, level=85, subsampling="420")
+    cjpeg("jpeg_restart", grey, "-restart", "3B", "-quality", 70)
+    cjpeg("jpeg_restart_rows", colour, "-restart", 1, "-sample", "2x1")
+    cjpeg("jpeg_scans", colour, "-sample", "2x2", "-restart", "5B", scans="0;1;2;")
+    cjpeg("jpeg_scans_pair", colour, "-sample", "1x2", scans="0;1 2;")
+    dcmtk("jpeg_dcmtk_8", "dcmcjpeg", grey, 8, False, "+eb", "+q", 75, decoder=["dcmdjpeg"])
+    dcmtk("jpeg_dcmtk_12", "dcmcjpeg", picture(47, 61, 1, 12, False), 12, False, "+ee", "+q", 90, decoder=["dcmdjpeg"])
+    for bits in range(2, 17):
+        turbo(f"jpll_{bits}", picture(33, 29, 1, bits, False), bits, lossless=True, predictor=1 + bits % 7)
+    for p in range(1, 8):
+        turbo(f"jpll_colour_{p}", colour, 8, lossless=True, predictor=p)
+        a = picture(47, 61, 1, 16, True)
+        dcmtk(f"jpll_dcmtk_{p}", "dcmcjpeg", a, 16, True, "+el", "+sv", p, "+pt", p % 3,
+              want=a >> p % 3 << p % 3)
+    dcmtk("jpll_dcmtk_sv1", "dcmcjpeg", picture(47, 61, 1, 12, False), 12, False, "+e1")
+    turbo("jpll_noise", np.random.default_rng(3).integers(0, 1 << 16, (23, 31, 1)), 16, lossless=True, predictor=6)
+    for p in range(1, 8):
+        lossless_with_restarts(f"jpll_restart_{p}", picture(23, 31, 1, 12, False), 12, p, 1 + p, True)
+    lossless_with_restarts("jpll_restart_colour", picture(23, 31, 3, 8, False), 8, 4, 5, True)
+    lossless_with_restarts("jpll_scans", picture(23, 31, 3, 8, False), 8, 7, 4, False)
+
+
+def jpeg_random(r):
+    n = r.choice([1, 3])
+    h, w = r.randint(1, 90), r.randint(1, 90)
+    if r.random() < 0.5:
+        bits = r.randint(2, 16)
+        predictor = r.randint(1, 7)
+        turbo(f"jpll_{len(cases)}", picture(h, w, n, bits, False, r.randint(1, 9)), bits, lossless=True, predictor=predictor)
+    elif r.random() < 0.5 or h * w < 2:
+        bits = r.choice([8, 8, 12])
+        turbo(f"jpeg_{len(cases)}", picture(h, w, n, bits, False, r.randint(1, 9)), bits, level=r.randint(1, 100),
+              **({"subsampling": r.choice(["444", "422", "420", "411", "440"])} if n == 3 else {}))
+    else:
+        cjpeg(f"cjpeg_{len(cases)}", picture(h, w, n, 8, False), "-quality", r.randint(1, 100), "-restart", f"{r.randint(1, 50)}B",
+              *(["-sample", r.choice(["1x1", "2x1", "2x2", "1x2", "4x1", "2x2,2x1,1x1", "2x2,1x2,2x1"])] if n == 3 else []))
+
+
+KINDS = {"jpeg2000": (jpeg2000, jpeg2000_random), "jpeg": (jpeg, jpeg_random)}
 
 
 def main():
