@@ -112,6 +112,7 @@ func (f *fakeService) Models() []annotation.Model {
 			Config: api.NewObject("rate", 1.0, "adapt", []string{"on", "off"}, "empty", []string{}, "nothing", nil)},
 		{Name: "Histogram+GraphCut", Type: "scribbles", Labels: []annotation.Segment{{Name: "spleen", ID: 1}}, Dimension: 3},
 		{Name: "segmentation_spleen", Type: "deepedit", Labels: []annotation.Segment{{Name: "liver", ID: 2}, {Name: "aorta", ID: 1}}, Dimension: 3},
+		{Name: "deepgrow_2d", Type: "deepgrow", Labels: []annotation.Segment{{Name: "spleen", ID: 1}}, Dimension: 2},
 	}
 }
 

@@ -44,23 +44,36 @@ func (s *Server) postInfer(c echo.Context) error {
 		return err
 	}
 	defer s.closeForm(c, form)
-	call, err := s.readInfer(c, model, form)
+	params, err := form.Object("params")
+	if err != nil {
+		return err
+	}
+	call, err := s.readInfer(c, model, params, form)
 	if err != nil {
 		return err
 	}
 	if output == outputDICOMSeg {
 		return refuseDICOMSeg(call.req.Params)
 	}
+	answer, err := s.infer(c, call)
+	if err != nil {
+		return err
+	}
+	return s.sendInfer(c, call, answer, output)
+}
+
+// infer decodes the uploaded mask of a call and asks the service, within the time limit.
+func (s *Server) infer(c echo.Context, call *inferCall) (*annotation.Reply, error) {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), s.inferTimeout(call.req.Params))
 	defer cancel()
 	if err := s.decodeUpload(ctx, call); err != nil {
-		return err
+		return nil, err
 	}
 	answer, err := s.o.Service.Infer(ctx, call.req)
 	if err != nil {
-		return timeoutError(ctx, err)
+		return nil, timeoutError(ctx, err)
 	}
-	return s.sendInfer(c, call, answer, output)
+	return answer, nil
 }
 
 // timeoutError says what a deadline means; other errors stay.
@@ -102,14 +115,10 @@ type inferCall struct {
 
 // readInfer reads everything of a request but the voxels. Members of params win over the address, and a session's image over
 // both, as with the incumbent.
-func (s *Server) readInfer(c echo.Context, model string, form *api.Form) (*inferCall, error) {
+func (s *Server) readInfer(c echo.Context, model string, params *api.Object, form *api.Form) (*inferCall, error) {
 	query := c.QueryParams()
 	if query.Get("image") == "" && query.Get("session_id") == "" && form.File("file") == nil {
 		return nil, api.Errorf(http.StatusInternalServerError, "Neither Image nor File not Session ID input is provided")
-	}
-	params, err := form.Object("params")
-	if err != nil {
-		return nil, err
 	}
 	if name, ok := params.Text("model"); ok && name != "" {
 		model = name

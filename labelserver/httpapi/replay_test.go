@@ -52,6 +52,7 @@ var replayed = map[string]*deviation{
 	"scr_default": nil, "scr_all": nil, "scr_json": nil, "scr_image": nil, "scr_compress": nil, "scr_u16": nil, "scr_segnrrd": nil, "scr_noext": nil,
 	"scr_plus_unescaped": nil, "scr_dicomseg": nil, "scr_case1": nil, "roi_ok": nil, "roi_inverted": nil, "roi_only": nil, "scr_defaultids": nil, "scr_emptyscrib": nil,
 	"ses_create": nil, "ses_multi": nil, "ses_get": nil, "ses_get_upd": nil, "ses_get_img": nil, "ses_del": nil, "ses_missing": nil, "ses_nofiles": nil, "ses_infer": nil,
+	"dg2d": nil, "seg": nil, "seg_nobody": nil, "wsi": nil, "wsi2": nil,
 	"al_random": nil, "al_first_nobody": nil, "train_stop_none": nil, "train_status_none": nil, "train_running_none": nil,
 	"batch_status_none": nil, "batch_stop_none": nil, "logs": nil, "logs_all": nil, "logs_text": nil, "logs_html0": nil,
 
@@ -59,6 +60,7 @@ var replayed = map[string]*deviation{
 	"infer_file_txt": {400, hidden}, "put_lab_missing": {404, hidden}, "put_labinfo_missing": {404, hidden}, "ses_infer_bad": {404, hidden}, "logs_gpu": {404, hidden},
 	"img_head_ck":  {404, "the file of the test has another checksum; that a right one is found is tested elsewhere"},
 	"img_head_ck2": {404, "as before"},
+	"gmm":          {404, "no model of that name is served; the incumbent needs CUDA for it"},
 	"ohif":         {404, "no OHIF is bundled"},
 	"score_bad":    {404, hidden},
 }

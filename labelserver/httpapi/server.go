@@ -153,6 +153,8 @@ func (s *Server) register() {
 	g := e.Group(s.o.Config.Server.APIPrefix)
 	g.GET("/info/", s.getInfo)
 	g.POST("/infer/:model", s.postInfer)
+	g.POST("/infer/wsi/:model", s.postWSI)
+	g.POST("/infer/wsi_v2/:model", s.postWSIForm)
 	g.POST("/activelearning/:strategy", s.postActiveLearning)
 
 	g.GET("/datastore/", s.getDatastore)

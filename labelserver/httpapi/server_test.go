@@ -165,7 +165,7 @@ func TestWhichImage(t *testing.T) {
 	}
 	b.want(b.post("/infer/scribbles"), 500, `{"detail":"Neither Image nor File not Session ID input is provided"}`)
 	b.want(b.post("/infer/scribbles?image=nope"), 404, "")
-	b.want(b.post("/infer/nope?image=case_0"), 404, `{"detail":"model \"nope\" not found, there are: scribbles, Histogram+GraphCut, segmentation_spleen"}`)
+	b.want(b.post("/infer/nope?image=case_0"), 404, `{"detail":"model \"nope\" not found, there are: scribbles, Histogram+GraphCut, segmentation_spleen, deepgrow_2d"}`)
 	b.want(b.post("/infer/scribbles?image=case_0", params(`{"model":"segmentation_spleen"}`)), 200, "")
 	if got := b.service.last(t).Model; got != "segmentation_spleen" {
 		t.Errorf("model named in params is %q", got)

@@ -122,7 +122,7 @@ func TestTrap05OrderIsKept(t *testing.T) {
 	b := newBench(t)
 	info := b.get("/info/").object(t)
 	models, _ := info.Object("models")
-	if diff := cmp.Diff([]string{"scribbles", "Histogram+GraphCut", "segmentation_spleen"}, models.Names()); diff != "" {
+	if diff := cmp.Diff([]string{"scribbles", "Histogram+GraphCut", "segmentation_spleen", "deepgrow_2d"}, models.Names()); diff != "" {
 		t.Errorf("models (-want +got):\n%s", diff)
 	}
 	model, _ := models.Object("segmentation_spleen")
