@@ -44,6 +44,10 @@ var (
 	ErrReadOnly = errors.New("datastore is read-only")
 	// ErrTooLarge is a file beyond the store's limit.
 	ErrTooLarge = errors.New("file is too large")
+	// ErrUnavailable is a store whose data lie elsewhere, in a place that cannot be reached, or does not let us in, now.
+	ErrUnavailable = errors.New("the images' archive cannot be used now")
+	// ErrUndelivered is a label that is stored, but that the place to which it was to be handed on has not taken.
+	ErrUndelivered = errors.New("label was not delivered")
 )
 
 // Store keeps images and labels. All methods are safe for concurrent use. What one call has changed every later call sees, in
@@ -124,8 +128,9 @@ type Item struct {
 	Ext string
 	// Info is what is known of it: the caller's own object, whose nested objects and lists are not to be changed.
 	Info *api.Object
-	// Open opens the file for reading; Stat of the file gives size and modification time. It may be called several times. When
-	// the file has gone since, the error wraps fs.ErrNotExist.
+	// Open opens the file for reading; Stat of the file gives size and modification time. It may be called several times, and may
+	// have to wait for the file to be fetched: no longer than the context of the call that gave the item. When the file has gone
+	// since, the error wraps fs.ErrNotExist.
 	Open func() (*os.File, error)
 	// Series gives the DICOM files that an image is made of: their names in a folder. It is nil for images of other formats and for
 	// labels. The file of Open is then the volume they make, in NIfTI, as MONAI Label converts series.
