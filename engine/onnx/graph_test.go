@@ -138,7 +138,7 @@ func TestNormalizeRefuses(t *testing.T) {
 		node  *onnx.Node
 		want  string
 	}{
-		"old opset":            {8, node("Relu", []string{"x"}, "y"), "opsets 9 to 26"},
+		"old opset":            {6, node("Relu", []string{"x"}, "y"), "opsets 7 to 26"},
 		"new opset":            {27, node("Relu", []string{"x"}, "y"), "opset 27"},
 		"training norm":        {15, node("BatchNormalization", []string{"x", "c", "c", "c", "c"}, "y", onnx.WithInt("training_mode", 1)), "training mode"},
 		"training dropout":     {13, node("Dropout", []string{"x", "", "yes"}, "y"), "training mode"},

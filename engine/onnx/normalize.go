@@ -12,7 +12,7 @@ import (
 
 // The opsets of the default domain whose differences to Opset Normalize knows.
 const (
-	minOpset = 9
+	minOpset = 7
 	maxOpset = 26
 )
 
@@ -254,7 +254,7 @@ func rewrites() map[string]rewrite {
 		"TopK": normTopK, "Scatter": normScatter, "Upsample": normUpsample, "Resize": normResize,
 		"Softmax": normSoftmax, "LogSoftmax": normSoftmax, "Hardmax": normSoftmax,
 		"BatchNormalization": normBatchNormalization, "GroupNormalization": normGroupNormalization, "Gelu": normGelu,
-		"AveragePool": normAveragePool, "Swish": normSwish, "RMSNormalization": normRMSNormalization,
+		"AveragePool": normAveragePool, "Swish": normSwish, "SpaceToDepth": normSpaceToDepth,
 	}
 	for _, op := range []string{
 		"ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp",

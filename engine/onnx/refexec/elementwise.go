@@ -119,6 +119,11 @@ func predicate(f func(x float64) bool) kernel {
 	}
 }
 
+func isInf(c *call) []*array {
+	negative, positive := c.Int("detect_negative", 1) != 0, c.Int("detect_positive", 1) != 0
+	return predicate(func(x float64) bool { return positive && math.IsInf(x, 1) || negative && math.IsInf(x, -1) })(c)
+}
+
 func where(c *call) []*array {
 	cond, x, y := c.arg(0), c.arg(1), c.arg(2)
 	shape := c.broadcastShape(cond.shape, x.shape, y.shape)

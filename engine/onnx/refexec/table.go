@@ -54,7 +54,7 @@ func kernels() map[string]kernel {
 		"Dropout":         dropout,
 		"Not":             predicate(func(x float64) bool { return x == 0 }),
 		"IsNaN":           predicate(math.IsNaN),
-		"IsInf":           predicate(func(x float64) bool { return math.IsInf(x, 0) }),
+		"IsInf":           isInf,
 		// elementwise.go: several inputs
 		"Add": binary(func(x, y float64) float64 { return x + y }, func(x, y int64) int64 { return x + y }),
 		"Sub": binary(func(x, y float64) float64 { return x - y }, func(x, y int64) int64 { return x - y }),
