@@ -22,19 +22,7 @@ import (
 	"scrawl/labelserver/config"
 )
 
-// writeApp makes an app folder with a small untrained network: what it segments is nonsense, how it is asked is not.
-func writeApp(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	m, err := train.UNet(train.UNetShape{Input: 4, Channels: []int{4, 8}, Groups: 2, Classes: 2}, 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := m.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	const yaml = `
+const testYAML = `
 name: test
 labels: [liver, spleen]
 models:
@@ -43,11 +31,41 @@ models:
     file: net.onnx
     input: {channels: [image, positive, negative, previous], grid: 32, multiple: 2}
     profile: hindsight
+  - {name: deepgrow, type: deepgrow, network: scribbles}
+  - {name: deepgrow_2d, type: deepgrow, network: scribbles, dimension: 2}
+  - {name: deepedit, type: deepedit, network: scribbles}
+  - name: organs
+    type: segmentation
+    file: organs.onnx
+    input: {channels: [image], patch: [32, 32], fit: resize, multiple: 2}
+    classes: {liver: 2, spleen: 1}
+    profile: thesis
 `
-	for name, content := range map[string][]byte{"net.onnx": data, "app.yaml": []byte(yaml)} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+
+// writeApp makes an app folder with small untrained networks, net.onnx that sees strokes and organs.onnx with two classes beside
+// background: what they segment is nonsense, how they are asked is not.
+func writeApp(t *testing.T, yaml string) string {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name string, data []byte) {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+	write("app.yaml", []byte(yaml))
+	for name, shape := range map[string]train.UNetShape{
+		"net.onnx":    {Input: 4, Channels: []int{4, 8}, Groups: 2, Classes: 2},
+		"organs.onnx": {Input: 1, Channels: []int{4, 8}, Groups: 2, Classes: 3},
+	} {
+		m, err := train.UNet(shape, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := m.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(name, data)
 	}
 	return dir
 }
@@ -67,13 +85,21 @@ func encode(t *testing.T, name string, write func(io.Writer) error) string {
 // startServer serves a folder with one image, case_0, and returns its address and the image.
 func startServer(t *testing.T) (address string, image *volume.Volume) {
 	t.Helper()
+	image, _ = phantom.Abdomen([3]int{40, 32, 9}, [3]float64{8, 8, 15}, 1)
+	return serveApp(t, writeApp(t, testYAML), map[string]*volume.Volume{"case_0": image}), image
+}
+
+// serveApp serves an app on a folder of images and returns its address.
+func serveApp(t *testing.T, app string, images map[string]*volume.Volume) (address string) {
+	t.Helper()
 	lib := orttest.Library(t)
 	studies := t.TempDir()
-	image, _ = phantom.Abdomen([3]int{40, 32, 9}, [3]float64{8, 8, 15}, 1)
-	encode(t, filepath.Join(studies, "case_0.nii.gz"), func(w io.Writer) error {
-		return format.Encode("x.nii.gz", w, image, format.Options{DType: "int16", Compress: true})
-	})
-	cfg, err := config.Load("", nil, map[string]any{"app": writeApp(t), "studies": studies, "server.port": 0, "state.dir": t.TempDir()})
+	for id, image := range images {
+		encode(t, filepath.Join(studies, id+".nii.gz"), func(w io.Writer) error {
+			return format.Encode("x.nii.gz", w, image, format.Options{DType: "int16", Compress: true})
+		})
+	}
+	cfg, err := config.Load("", nil, map[string]any{"app": app, "studies": studies, "server.port": 0, "state.dir": t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +123,7 @@ func startServer(t *testing.T) (address string, image *volume.Volume) {
 			t.Errorf("close: %v", err)
 		}
 	})
-	return "http://" + l.Addr().String(), image
+	return "http://" + l.Addr().String()
 }
 
 // layers makes the label map that Slicer would upload: the segment, then background and foreground scribbles.
@@ -145,6 +171,18 @@ type tour struct {
 	Objects        map[string][]string
 	Completed      int
 	UnknownModel   any `json:"unknown_model"`
+
+	Grown      []int          // voxels of the deepgrow answers
+	Clicked    []int          // labels of the voxels clicked on, by the last of them
+	GrownBack  bool           `json:"grown_back"`
+	FlatSlices []int          `json:"flat_slices"`
+	Edited     []int          // labels of the voxels clicked on for two labels and beside them
+	EditNames  map[string]int `json:"edit_names"`
+	Outside    any            // what came of a click outside
+	AutoNames  map[string]int `json:"auto_names"`
+	AutoValues []int          `json:"auto_values"`
+	Strategies []string
+	Slides     map[string]any // of /infer/wsi
 }
 
 // The unmodified Python client of MONAI Label works against the whole server, and what it gets is right.
@@ -196,7 +234,7 @@ func checkTour(t *testing.T, got tour, g volume.Geometry, foreground [][3]int) {
 			t.Errorf("%s: got %+v", what, got)
 		}
 	}
-	want("the models", slices.Equal(got.Models, []string{"scribbles"}))
+	want("the models", slices.Equal(got.Models, []string{"scribbles", "deepgrow", "deepgrow_2d", "deepedit", "organs"}))
 	want("the labels as a list", slices.Equal(got.Labels, []string{"liver", "spleen"}))
 	want("no config on top, no training", !got.Config && !got.TrainRunning)
 	want("a sample with an extension in its name", got.Sample == "case_0" && got.Name == "case_0.nii.gz")
@@ -213,4 +251,10 @@ func checkTour(t *testing.T, got tour, g volume.Geometry, foreground [][3]int) {
 	want("a label saved as final and read back", got.Saved["label"] == "case_0" && got.LabelEqual && got.Completed == 1)
 	want("the objects", slices.Equal(got.Objects["case_0"], []string{"final"}) && got.Objects["My Volume 1+2"] != nil)
 	want("an unknown model refused", got.UnknownModel == float64(404))
+	want("clicks that grow a segment", len(got.Grown) == 2 && got.Grown[0] > 0 && slices.Equal(got.Clicked, []int{1, 1, 0}) && got.GrownBack)
+	want("one slice of dimension 2", slices.Equal(got.FlatSlices, []int{4}))
+	want("clicks on two labels", slices.Equal(got.Edited, []int{1, 2, 0}) && got.EditNames["liver"] == 1 && got.EditNames["spleen"] == 2)
+	want("a click outside refused", got.Outside == float64(400))
+	want("an automatic segmentation", got.AutoNames["liver"] == 1 && got.AutoNames["spleen"] == 2 && slices.Max(got.AutoValues) <= 2)
+	want("a plain image for a slide", got.Slides["label_names"] != nil)
 }

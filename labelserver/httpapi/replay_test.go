@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bufio"
 	"fmt"
 	"net/http"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"scrawl/labelserver/recorded"
 	"scrawl/labelserver/session"
 )
 
@@ -70,15 +70,15 @@ func TestReplayOfRecordedTraffic(t *testing.T) {
 	for _, name := range slices.Sorted(mapKeys(replayed)) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
-			recorded := readRecording(t, dir, name)
+			want := readRecording(t, dir, name)
 			got := b.send(b.recordedRequest(t, dir, name))
 			if d := replayed[name]; d != nil {
-				t.Logf("answered %d instead of %d: %s", d.status, recorded.status, d.why)
+				t.Logf("answered %d instead of %d: %s", d.status, want.status, d.why)
 				b.want(got, d.status, "")
 				return
 			}
-			compareStatusAndHeaders(t, recorded, got)
-			compareBodies(t, recorded, got)
+			compareStatusAndHeaders(t, want, got)
+			compareBodies(t, want, got)
 		})
 	}
 }
@@ -95,102 +95,53 @@ func mapKeys[K comparable, V any](m map[K]V) func(func(K) bool) {
 
 func readRecording(t *testing.T, dir, name string) result {
 	t.Helper()
-	header, err := os.ReadFile(filepath.Join(dir, name+".hdr"))
+	a, err := recorded.ReadAnswer(dir, name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := http.ReadResponse(bufio.NewReader(strings.NewReader(string(header))), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close() // it lies in a file of its own
-	body, err := os.ReadFile(filepath.Join(dir, name+".body"))
-	if err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-	text := string(body)
-	if strings.HasPrefix(text, "HTTP/1.1 ") {
-		text = "" // curl -I writes the header a second time
-	}
-	return result{status: res.StatusCode, header: res.Header, body: text, length: res.ContentLength}
+	return result{status: a.Status, header: a.Header, body: a.Body, length: a.Length}
 }
 
-var (
-	curlOption = regexp.MustCompile(` (-X|-F|-H|-d|-I|--data-urlencode) `)
-	sessionID  = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
-)
+var sessionID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 
 // recordedRequest makes the request of a recorded curl command. Files are replaced by stand-ins, a session's id by that of a
 // session that exists here.
 func (b *bench) recordedRequest(t *testing.T, dir, name string) *http.Request {
 	t.Helper()
-	command, err := os.ReadFile(filepath.Join(dir, name+".req"))
+	r, err := recorded.ReadRequest(dir, name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := strings.TrimSpace(string(command))
-	at := strings.LastIndex(line, " '")
-	path := strings.Trim(line[at+1:], "'")
-	options := line[:at] + " "
-	method, contentType, body := http.MethodGet, "", []byte(nil)
-	headers := http.Header{}
-	var parts []part
-	marks := curlOption.FindAllStringSubmatchIndex(options, -1)
-	for i, mark := range marks {
-		end := len(options)
-		if i+1 < len(marks) {
-			end = marks[i+1][0]
-		}
-		value := strings.TrimSpace(options[mark[1]:end])
-		switch options[mark[2]:mark[3]] {
-		case "-X":
-			method = value
-		case "-I":
-			method = http.MethodHead
-		case "-H":
-			key, text, _ := strings.Cut(value, ":")
-			headers.Add(key, strings.TrimSpace(text))
-		case "-d":
-			body = []byte(value)
-		case "--data-urlencode":
-			field, text, _ := strings.Cut(value, "=")
-			contentType, body = urlencoded(field, text)
-		case "-F":
-			parts = append(parts, recordedPart(value))
-		}
+	contentType, body := "", []byte(r.Body)
+	if r.Encoded != "" {
+		contentType, body = urlencoded(r.Encoded, r.Body)
 	}
-	if len(parts) > 0 {
+	if len(r.Parts) > 0 {
+		var parts []part
+		for _, p := range r.Parts {
+			if p.File != "" {
+				p.Content = strings.Repeat("voxels ", 30)
+			}
+			if strings.HasSuffix(p.File, ".txt") {
+				p.Content = "this is not an image"
+			}
+			parts = append(parts, part{p.Field, p.FileName, p.Content})
+		}
 		contentType, body = form(parts...)
 	}
+	path := r.Path
 	if sessionID.MatchString(path) || strings.Contains(path, "session_id") {
 		path = sessionID.ReplaceAllString(path, b.newSession(t))
 	}
-	req, err := http.NewRequestWithContext(t.Context(), method, b.url+path, strings.NewReader(string(body)))
+	req, err := http.NewRequestWithContext(t.Context(), r.Method, b.url+path, strings.NewReader(string(body)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header = headers
+	req.Header = r.Header
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
 	return req
-}
-
-func recordedPart(value string) part {
-	field, content, _ := strings.Cut(value, "=")
-	file, isFile := strings.CutPrefix(content, "@")
-	if !isFile {
-		return part{name: field, content: content}
-	}
-	file, fileName, renamed := strings.Cut(file, ";filename=")
-	if !renamed {
-		fileName = filepath.Base(file)
-	}
-	stand := strings.Repeat("voxels ", 30)
-	if strings.HasSuffix(file, ".txt") {
-		stand = "this is not an image"
-	}
-	return part{field, fileName, stand}
 }
 
 func (b *bench) newSession(t *testing.T) string {

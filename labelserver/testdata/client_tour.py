@@ -54,6 +54,40 @@ for mask in (scribbles, more, scribbles):
     out.setdefault("undone", []).append(result["scrawl"]["undone"])
 out["rolled_back"] = answers[0] == answers[2]
 
+# Points as Slicer's SmartEdit sends them: deepgrow for one segment, in the volume and on one slice, deepedit for several.
+def label_at(head, data, point):
+    size = [int(n) for n in next(line for line in head if line.startswith("sizes:")).split()[1:]]
+    return data[point[0] + size[0] * (point[1] + size[1] * point[2])]
+
+
+def clicks(model, **points):
+    path, result = client.infer(model, sample["id"], dict({"label": "liver", "result_extension": ".nrrd", "result_dtype": "uint8"}, **points))
+    head, data = read(path)
+    return head, data, result
+
+
+one, two, beside = [10, 12, 4], [14, 20, 6], [30, 5, 4]
+grown = [clicks("deepgrow", foreground=f, background=[beside]) for f in ([one], [one, two], [one])]
+out["grown"] = [sum(1 for v in data if v) for _, data, _ in grown[:2]]
+out["clicked"] = [label_at(*grown[1][:2], p) for p in (one, two, beside)]
+out["grown_back"] = grown[0][1] == grown[2][1]
+head, data, _ = clicks("deepgrow_2d", foreground=[one], background=[], slice=4)
+area = len(data) // 9
+out["flat_slices"] = [k for k in range(9) if any(data[k * area:(k + 1) * area])]
+head, data, result = clicks("deepedit", liver=[one], spleen=[two], background=[beside])
+out["edited"] = [label_at(head, data, p) for p in (one, two, beside)]
+out["edit_names"] = result["label_names"]
+try:
+    clicks("deepgrow", foreground=[[400, -3, 4]], background=[])
+    out["outside"] = "accepted"
+except MONAILabelClientException as e:
+    out["outside"] = 400 if "Status: 400" in str(e) else str(e)
+path, result = client.infer("organs", sample["id"], {"result_extension": ".nrrd", "result_dtype": "uint8"})
+out["auto_names"] = result["label_names"]
+out["auto_values"] = sorted(set(read(path)[1]))
+out["strategies"] = list(info["strategies"])
+out["slides"] = json.loads(client.wsi_infer("organs", sample["id"], {"params": {}}, output="json")[1])
+
 session = client.create_session(image)["session_id"]
 out["session"] = client.get_session(session)["session_id"] == session if "session_id" in client.get_session(session) else bool(client.get_session(session))
 path, _ = client.infer("scribbles", "no such image", params(), label_in=scribbles, session_id=session)
