@@ -107,24 +107,32 @@ func seg(of string, e Encoded, labels []uint16, segments ...Segment) dicomwebtes
 	})
 }
 
-func (f *fakeImaging) Decode(ctx context.Context, segmentation io.Reader, series fs.FS) (*volume.LabelMap, []Segment, error) {
+func (f *fakeImaging) Grid(ctx context.Context, series fs.FS) (volume.Geometry, error) {
 	v, err := f.Volume(ctx, series)
 	if err != nil {
-		return nil, nil, err
+		return volume.Geometry{}, err
 	}
-	file, err := io.ReadAll(segmentation)
+	return v.Geometry, nil
+}
+
+func (f *fakeImaging) Decode(ctx context.Context, segmentation io.ReaderAt, size int64, series fs.FS) (*volume.LabelMap, error) {
+	v, err := f.Volume(ctx, series)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	file, err := io.ReadAll(io.NewSectionReader(segmentation, 0, size))
+	if err != nil {
+		return nil, err
 	}
 	_, payload, err := dicomwebtest.ParseInstance(file)
 	if err != nil || len(payload) != v.Geometry.Voxels() {
-		return nil, nil, fmt.Errorf("segmentation of %d voxels: %w: %w", len(payload), volume.ErrFormat, err)
+		return nil, fmt.Errorf("segmentation of %d voxels: %w: %w", len(payload), volume.ErrFormat, err)
 	}
 	m := volume.NewLabelMap(v.Geometry)
 	for i, b := range payload {
 		m.Labels[i] = uint16(b)
 	}
-	return m, nil, nil
+	return m, nil
 }
 
 // bench is a store over an archive with two CT series and one MR.

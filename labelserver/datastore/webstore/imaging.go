@@ -11,12 +11,13 @@ import (
 // Imaging knows DICOM files. A series is a folder that holds its instances and nothing else. Implementations are safe for concurrent
 // use.
 type Imaging interface {
-	// Volume reads a series.
+	// Volume reads a series, Grid only where its voxels lie.
 	Volume(ctx context.Context, series fs.FS) (*volume.Volume, error)
+	Grid(ctx context.Context, series fs.FS) (volume.Geometry, error)
 	// Encode writes a DICOM segmentation of a series: a label map on the grid of its Volume. Each label in it has a segment.
 	Encode(ctx context.Context, w io.Writer, series fs.FS, m *volume.LabelMap, segments []Segment) (Encoded, error)
 	// Decode reads a DICOM segmentation onto the grid of the series' Volume. Where segments overlap one of them stays.
-	Decode(ctx context.Context, segmentation io.Reader, series fs.FS) (*volume.LabelMap, []Segment, error)
+	Decode(ctx context.Context, segmentation io.ReaderAt, size int64, series fs.FS) (*volume.LabelMap, error)
 }
 
 // Segment is what a label number means.

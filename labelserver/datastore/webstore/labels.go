@@ -284,20 +284,32 @@ func (s *Store) makeLabel(ctx context.Context, of *series, seg *segmentation, pa
 		return err
 	}
 	defer release()
-	var m *volume.LabelMap
-	err = s.client.RetrieveInstance(ctx, seg.study, seg.series, seg.instance, func(r io.Reader) (err error) {
-		m, _, err = s.o.Imaging.Decode(ctx, r, s.cache.instances(of.uid))
-		return err
-	})
-	if err == nil && m == nil {
-		err = fmt.Errorf("the archive's answer is empty: %w", datastore.ErrUnavailable)
-	}
+	m, err := s.fetchSegmentation(ctx, of, seg)
 	if err != nil {
 		return fmt.Errorf("segmentation %s of series %s: %w", seg.instance, of.uid, told(err))
 	}
 	return s.write(path, func(w io.Writer) error {
 		return format.EncodeLabels("x"+imageExt, w, m, format.Options{Compress: true})
 	})
+}
+
+func (s *Store) fetchSegmentation(ctx context.Context, of *series, seg *segmentation) (*volume.LabelMap, error) {
+	f, err := os.CreateTemp(s.cache.dir, ".segmentation-*.tmp")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _, _ = f.Close(), os.Remove(f.Name()) }() // of no more use
+	var size int64
+	err = s.client.RetrieveInstance(ctx, seg.study, seg.series, seg.instance, func(r io.Reader) (err error) {
+		if _, err = f.Seek(0, io.SeekStart); err == nil {
+			size, err = io.Copy(f, r)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.o.Imaging.Decode(ctx, f, size, s.cache.instances(of.uid))
 }
 
 // readLabel reads a label file onto the grid of its series, with the segments that the file itself names.
@@ -342,16 +354,15 @@ func readSegNRRD(r io.Reader, grid volume.Geometry) (*volume.LabelMap, []Segment
 
 // grid is that of a series' volume.
 func (s *Store) grid(ctx context.Context, of *series) (volume.Geometry, error) {
-	f, err := s.openImage(ctx, of)
-	if err != nil {
+	if err := s.ensure(ctx, of); err != nil {
 		return volume.Geometry{}, err
 	}
-	defer func() { _ = f.Close() }() // only read
-	v, err := format.Decode("x"+imageExt, f, volume.DefaultLimits())
+	release, err := s.reading(of)
 	if err != nil {
-		return volume.Geometry{}, err
+		return volume.Geometry{}, s.leaves(of)
 	}
-	return v.Geometry, nil
+	defer release()
+	return s.o.Imaging.Grid(ctx, s.cache.instances(of.uid))
 }
 
 // segmentsOf gives each label of a map a name: from the client's label_info, else from the file itself, else the configured one.
