@@ -20,6 +20,17 @@ func (codec) DecodeLabels(name string, r io.Reader) (*volume.LabelMap, error) {
 	return format.DecodeLabels(name, r, volume.DefaultLimits())
 }
 
+func (codec) EncodeVolume(name string, w io.Writer, v *volume.Volume) error {
+	t := volume.Int16
+	for _, x := range v.Voxels {
+		if x != float32(int16(x)) {
+			t = volume.Float32
+			break
+		}
+	}
+	return format.Encode(name, w, v, format.Options{DType: string(t)})
+}
+
 func (codec) EncodeLabels(name string, w io.Writer, m *volume.LabelMap, dtype string, compress bool) error {
 	if _, err := volume.ParseDType(dtype); err != nil {
 		return fmt.Errorf("%w: %w", annotation.Invalid, err)

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -19,6 +21,7 @@ import (
 	"scrawl/engine/onnx"
 	"scrawl/engine/ort"
 	"scrawl/labelserver/annotation"
+	"scrawl/labelserver/api"
 	"scrawl/labelserver/config"
 	"scrawl/labelserver/datastore"
 	"scrawl/labelserver/httpapi"
@@ -34,6 +37,7 @@ type Server struct {
 	store     datastore.Store
 	log       zerolog.Logger
 	provider  string
+	gate      deviceGate
 
 	mu       sync.Mutex
 	sessions []*ort.Session
@@ -60,10 +64,10 @@ func New(ctx context.Context, cfg *config.Config, p Parts) (*Server, error) {
 		return nil, err
 	}
 	// One run at a time: a run uses all cores, and on a GPU all of the device.
-	gate := deviceGate{ort.NewGate(1, cfg.Engine.Queue)}
+	s.gate = deviceGate{ort.NewGate(1, cfg.Engine.Queue)}
 	if s.annotator, err = annotation.NewAnnotator(entries, annotation.Options{
 		Dir: filepath.Join(cfg.StateDir(), "lineages"), SnapshotBudget: int64(cfg.State.SnapshotBudget),
-		CacheBytes: imageShare(int64(cfg.Engine.Memory)), Timeout: cfg.Engine.InferTimeout, Gate: gate, Log: p.Log,
+		CacheBytes: imageShare(int64(cfg.Engine.Memory)), Timeout: cfg.Engine.InferTimeout, Gate: s.gate, Log: p.Log,
 	}); err != nil {
 		return nil, err
 	}
@@ -145,9 +149,26 @@ func (s *Server) listenerOf(app *apps.App, p Parts) (*httpapi.Server, error) {
 	}
 	return httpapi.New(httpapi.Options{
 		Config: s.cfg, About: httpapi.About{Name: s.cfg.Server.Name, Description: app.Description, Version: p.Version},
-		Service: s.annotator, Store: images{s.store}, Codec: codec{}, Strategies: strategies(s.store), Sessions: sessions,
+		Service: s.annotator, Recall: s.annotator, Status: s.status(app, sessions, p.Version), Store: images{s.store}, Codec: codec{}, Strategies: strategies(s.store), Sessions: sessions,
 		Log: p.Log, LogFile: p.LogFile, Metrics: obs.NewMetrics(),
 	})
+}
+
+// status returns what tells operators how the server is doing.
+func (s *Server) status(app *apps.App, sessions *session.Store, version string) func() *api.Object {
+	started := time.Now()
+	return func() *api.Object {
+		running, waiting := s.gate.Load()
+		uploaded := 0
+		if sessions != nil {
+			uploaded = sessions.Count()
+		}
+		var memory runtime.MemStats
+		runtime.ReadMemStats(&memory)
+		return api.NewObject("version", version, "app", app.Name, "provider", s.provider, "seconds", int(time.Since(started).Seconds()),
+			"running", running, "waiting", waiting, "queue", s.cfg.Engine.Queue, "sessions", uploaded,
+			"go_bytes", memory.HeapInuse, "goroutines", runtime.NumGoroutine())
+	}
 }
 
 // Provider names what the networks really run on.

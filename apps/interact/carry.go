@@ -114,6 +114,7 @@ func (r *run) walk(ctx context.Context, w adapt.Weights, axis, from, end, step i
 		out[n] = answer
 		prior = answer
 		r.report.Carried++
+		r.progress("carry", r.report.Carried, r.img.Volume.Size[axis])
 	}
 	return nil
 }

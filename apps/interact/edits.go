@@ -15,7 +15,7 @@ func (r *run) takeEdits() {
 	if was == nil {
 		was = make([]bool, len(r.req.Previous))
 	}
-	now := r.asShown(was)
+	now := asShown(r.img, r.req, r.state, was)
 	axis := r.carryAxis()
 	for n := range r.img.Volume.Size[axis] {
 		a, b := r.bits(now, axis, n), r.bits(was, axis, n)
@@ -25,17 +25,29 @@ func (r *run) takeEdits() {
 	}
 }
 
+// Edited reports whether the segment that a request came with is not the last answer: the user has changed it by hand.
+func Edited(img Image, req Request, st State) bool {
+	if req.Previous == nil {
+		return false
+	}
+	was := st.Answer
+	if was == nil {
+		was = make([]bool, len(req.Previous))
+	}
+	return !slices.Equal(asShown(img, req, st, was), was)
+}
+
 // asShown is the segment as the client has it. A stroke over the segment and other segments hide it there; what they hide is no edit,
 // so it is taken to be as it was.
-func (r *run) asShown(was []bool) []bool {
-	now := slices.Clone(r.req.Previous)
-	for i, p := range r.req.Protected {
+func asShown(img Image, req Request, st State, was []bool) []bool {
+	now := slices.Clone(req.Previous)
+	for i, p := range req.Protected {
 		if p {
 			now[i] = was[i]
 		}
 	}
-	size := r.img.Volume.Size
-	for _, s := range slices.Concat(r.req.Strokes.Strokes, r.state.Strokes.Strokes) {
+	size := img.Volume.Size
+	for _, s := range slices.Concat(req.Strokes.Strokes, st.Strokes.Strokes) {
 		for _, at := range s.Pixels {
 			v := s.Plane().Voxel(at)
 			i := (v[2]*size[1]+v[1])*size[0] + v[0]

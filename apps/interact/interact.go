@@ -100,6 +100,7 @@ func (r *run) steps(ctx context.Context) error {
 		{"compose", func(context.Context) error { r.compose(); return nil }},
 	} {
 		start := time.Now()
+		r.progress(stage.name, 0, 0)
 		if err := stage.do(ctx); err != nil {
 			return err
 		}
@@ -107,6 +108,12 @@ func (r *run) steps(ctx context.Context) error {
 	}
 	r.state.Strokes, r.state.Box, r.state.SliceOnly = r.req.Strokes, r.req.Box, r.req.SliceOnly
 	return nil
+}
+
+func (r *run) progress(stage string, done, total int) {
+	if r.req.Progress != nil {
+		r.req.Progress(stage, done, total)
+	}
 }
 
 func sameBox(a, b *[2][3]int) bool { return a == b || a != nil && b != nil && *a == *b }
@@ -133,7 +140,8 @@ func sorted[V any](m map[SliceKey]V) []SliceKey {
 
 // answerSlices answers the slices whose strokes changed.
 func (r *run) answerSlices(ctx context.Context, changed []SliceKey) error {
-	for _, key := range changed {
+	for i, key := range changed {
+		r.progress("slices", i, len(changed))
 		positive, negative := r.req.Strokes.Masks(key)
 		if positive.Count()+negative.Count() == 0 {
 			// All strokes of the slice were erased: it is untouched again, unless it was drawn by hand.

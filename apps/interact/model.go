@@ -215,6 +215,9 @@ type Request struct {
 	Protected []bool
 	// Box limits the answer to voxels Min ≤ v < Max; nil for none.
 	Box *[2][3]int
+	// Progress is told of each stage as it begins, and of how many of a known number of slices it has done; total is 0 where it is not
+	// known. Nil for nobody. It is called from the goroutine that runs the interaction and must return at once.
+	Progress func(stage string, done, total int)
 	Options
 }
 

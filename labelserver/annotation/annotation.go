@@ -157,6 +157,9 @@ type Request struct {
 	SessionID string
 	// Params are all parameters as they came, for the model's own options.
 	Params *api.Object
+	// Progress is told how far the request is: of each stage as it begins, and of how many of total slices it has done; total is 0
+	// where it is not known. Nil for nobody. It must return at once.
+	Progress func(stage string, done, total int)
 }
 
 // Reply is the answer to one interaction.

@@ -213,11 +213,13 @@ func (a *Annotator) Infer(ctx context.Context, req *Request) (*Reply, error) {
 	if err != nil {
 		return nil, err
 	}
+	req.progress("image")
 	img, err := a.images.get(ctx, e, req.Image)
 	if err != nil {
 		return nil, err
 	}
 	watch := watch{start: start, pre: time.Since(start)}
+	req.progress("wait")
 	switch {
 	case e.Type == segmentation:
 		return a.inferAutomatic(ctx, e, img, req, watch)
@@ -302,6 +304,12 @@ func (a *Annotator) answer(ctx context.Context, jobs ...*job) ([]outcome, error)
 	return outs, nil
 }
 
+func (r *Request) progress(stage string) {
+	if r.Progress != nil {
+		r.Progress(stage, 0, 0)
+	}
+}
+
 // hold locks a lineage, reading it from disk when it is not in memory. Waiting ends with ctx.
 func (a *Annotator) hold(ctx context.Context, id identity) (*held, func(), error) {
 	a.mu.Lock()
@@ -377,8 +385,7 @@ func (a *Annotator) interact(ctx context.Context, l *lineage, j *job) (outcome, 
 		return outcome{}, err
 	}
 	j.keepOtherSlices(state.State)
-	edited := j.previous != nil && !sameBits(j.previous, state.Answer)
-	if !edited {
+	if !interact.Edited(j.img.Image, j.request(), state.State) {
 		if out, ok, err := a.repeat(l, j, state); ok || err != nil {
 			return out, err
 		}
@@ -395,6 +402,7 @@ func (a *Annotator) interact(ctx context.Context, l *lineage, j *job) (outcome, 
 	if err != nil {
 		return outcome{}, err
 	}
+	l.noteLoss(result.Report)
 	next := imageState{State: known}
 	return outcome{mask: result.Mask, state: next, report: result.Report, change: newChange(l, j, next, learned)}, nil
 }
@@ -403,6 +411,9 @@ func (a *Annotator) interact(ctx context.Context, l *lineage, j *job) (outcome, 
 func (a *Annotator) repeat(l *lineage, j *job, state imageState) (outcome, bool, error) {
 	last, known := l.last(j.stateKey)
 	if known && last.Strokes == j.key() && state.answered() && j.reset == resetNothing {
+		if j.asksOtherwise(state.State) {
+			return outcome{}, false, nil
+		}
 		out := j.onRecord(state)
 		out.note = "the same strokes again: nothing was learned"
 		return out, true, nil
@@ -485,6 +496,7 @@ func (a *Annotator) learn(ctx context.Context, l *lineage, j *job, run lesson, s
 	if err != nil || learned == l.learned {
 		return err
 	}
+	l.noteLoss(report)
 	a.o.Log.Info().Str("image", j.imageKey.ID).Int("slices", len(report.Learned)).Dur("took", time.Since(start)).Msg("learned")
 	return a.apply(l, j, newChange(l, j, imageState{State: next}, learned))
 }
@@ -670,23 +682,6 @@ func (a *Annotator) entryOf(id identity, key string) (Entry, bool) {
 
 // Close waits until everything submitted has been learned.
 func (a *Annotator) Close() { a.learning.Wait() }
-
-func sameBits(a, b []bool) bool {
-	if b == nil {
-		for _, v := range a {
-			if v {
-				return false
-			}
-		}
-		return true
-	}
-	for i, v := range a {
-		if v != b[i] {
-			return false
-		}
-	}
-	return true
-}
 
 // stateKey names what an entry knows of an image: the hash of its content, and the entry beside it where that is not its network's
 // first.

@@ -36,6 +36,7 @@ type job struct {
 	options    interact.Options
 	reset      string
 	largest    bool // only the largest connected part is answered
+	progress   func(stage string, done, total int)
 }
 
 // Names of the layers that hold scribbles.
@@ -67,7 +68,7 @@ func newJob(e Entry, img *image, req *Request) (*job, error) {
 // bareJob reads what does not depend on what was drawn.
 func bareJob(e Entry, img *image, req *Request) (*job, error) {
 	j := &job{entry: e, img: img, imageKey: req.Image.Key, stateKey: stateKey(e, img.hash), user: req.ClientID, label: strings.TrimSpace(req.LabelName),
-		strokes: scribble.NewSet(img.Volume.Size)}
+		strokes: scribble.NewSet(img.Volume.Size), progress: req.Progress}
 	if err := j.readOptions(req.Params); err != nil {
 		return nil, err
 	}
@@ -303,8 +304,16 @@ func choice(params *api.Object, name, def string, allowed ...string) (string, er
 
 func (j *job) key() string { return j.strokesKey }
 
+// asksOtherwise reports whether the strokes of a state were answered for another part of the volume than the job wants: then there is
+// something to carry although the strokes are the same.
+func (j *job) asksOtherwise(state interact.State) bool {
+	wanted := j.request().Box
+	sameBox := wanted == state.Box || wanted != nil && state.Box != nil && *wanted == *state.Box
+	return state.SliceOnly && !j.options.SliceOnly || !sameBox
+}
+
 func (j *job) request() interact.Request {
-	r := interact.Request{Strokes: j.strokes, Previous: j.previous, Protected: j.protected, Options: j.options}
+	r := interact.Request{Strokes: j.strokes, Previous: j.previous, Protected: j.protected, Progress: j.progress, Options: j.options}
 	if j.box != nil {
 		r.Box = &[2][3]int{j.box.Lo, j.box.Hi}
 	}

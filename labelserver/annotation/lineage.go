@@ -103,6 +103,8 @@ type lineage struct {
 	learned interact.Learned
 	// states holds the newest state of images that were worked on lately, by state key.
 	states map[string]imageState
+	// loss is the loss curve of the last lesson since the lineage was read.
+	loss []float64
 }
 
 func (l *lineage) head() entry {

@@ -18,6 +18,8 @@ import (
 type Codec interface {
 	Decode(name string, r io.Reader) (*volume.Volume, error)
 	DecodeLabels(name string, r io.Reader) (*volume.LabelMap, error)
+	// EncodeVolume writes an image, in the smallest of the types int16 and float32 that holds its intensities.
+	EncodeVolume(name string, w io.Writer, v *volume.Volume) error
 	// EncodeLabels writes exactly the type asked for (numpy's name), and raw voxels unless compress is set or the extension
 	// says so. A label that does not fit the type is an error.
 	EncodeLabels(name string, w io.Writer, m *volume.LabelMap, dtype string, compress bool) error

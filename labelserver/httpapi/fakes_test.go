@@ -97,6 +97,36 @@ func (fakeCodec) EncodeLabels(name string, w io.Writer, m *volume.LabelMap, dtyp
 	return errors.Join(err, z.Close())
 }
 
+func (fakeCodec) EncodeVolume(_ string, w io.Writer, v *volume.Volume) error {
+	_, err := fmt.Fprintf(w, "%d voxels", len(v.Voxels))
+	return err
+}
+
+// fakeRecall remembers a mask for the label spleen and nothing else.
+type fakeRecall struct{}
+
+func (fakeRecall) Labels(context.Context, annotation.Work) ([]string, error) {
+	return []string{"spleen"}, nil
+}
+
+func (fakeRecall) Strokes(_ context.Context, w annotation.Work) (*volume.LabelMap, error) {
+	if w.LabelName != "spleen" {
+		return nil, nil
+	}
+	return volume.NewLabelMap(grid), nil
+}
+
+func (r fakeRecall) Uncertainty(ctx context.Context, w annotation.Work) (*volume.LabelMap, error) {
+	return r.Strokes(ctx, w)
+}
+
+func (fakeRecall) Learned(_ context.Context, w annotation.Work) (annotation.Learning, error) {
+	if w.Model == "missing" {
+		return annotation.Learning{}, fmt.Errorf("model: %w", annotation.NotFound)
+	}
+	return annotation.Learning{Interactions: 3, Lessons: 2, Distance: 0.5}, nil
+}
+
 // fakeService records requests and answers them with a label map whose voxel (1,0,0) is 1.
 type fakeService struct {
 	mu        sync.Mutex
@@ -376,7 +406,7 @@ func newBench(t *testing.T, change ...func(o *Options)) *bench {
 	}
 	o := Options{
 		Config: config.Default(), About: About{Name: "Scrawl", Description: "Learns while you draw", Version: "0.1.0"},
-		Service: b.service, Store: b.store, Codec: fakeCodec{}, Strategies: []Strategy{random{first{b.store}}, first{b.store}},
+		Service: b.service, Recall: fakeRecall{}, Status: func() *api.Object { return api.NewObject("provider", "CPU") }, Store: b.store, Codec: fakeCodec{}, Strategies: []Strategy{random{first{b.store}}, first{b.store}},
 		Sessions: b.sessions, Log: zerolog.Nop(), LogFile: b.log, Metrics: obs.NewMetrics(), UploadDir: b.uploads,
 	}
 	for _, c := range change {

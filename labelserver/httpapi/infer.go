@@ -69,6 +69,9 @@ func (s *Server) infer(c echo.Context, call *inferCall) (*annotation.Reply, erro
 	if err := s.decodeUpload(ctx, call); err != nil {
 		return nil, err
 	}
+	report, end := s.stages.follow(call.req.ID)
+	defer end()
+	call.req.Progress = report
 	answer, err := s.o.Service.Infer(ctx, call.req)
 	if err != nil {
 		return nil, timeoutError(ctx, err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
+	"github.com/rs/zerolog"
 
 	"scrawl/labelserver/obs"
 )
@@ -49,7 +50,11 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		s.metrics.requests.Add(1, "route", route, "method", method, "status", strconv.Itoa(c.Response().Status))
 		s.metrics.seconds.Observe(took.Seconds(), "route", route, "method", method)
-		s.o.Log.Info().Str("request", id).Str("method", method).Str("route", route).Int("status", c.Response().Status).
+		level := zerolog.InfoLevel
+		if route == s.o.Config.Server.APIPrefix+"/scrawl/progress" {
+			level = zerolog.DebugLevel // asked several times a second while somebody waits
+		}
+		s.o.Log.WithLevel(level).Str("request", id).Str("method", method).Str("route", route).Int("status", c.Response().Status).
 			Int64("bytes", c.Response().Size).Dur("ms", took).Msg("request")
 		return nil
 	}

@@ -2,12 +2,16 @@ package httpapi
 
 import (
 	"bytes"
-	_ "embed" // the pages and the description of the interface
+	"crypto/sha256"
+	"embed"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"net/http"
+	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 	"gopkg.in/yaml.v3"
@@ -20,8 +24,10 @@ var (
 	openapiYAML []byte
 	//go:embed assets/favicon.ico
 	favicon []byte
-	//go:embed assets/home.html
-	homeHTML string
+	// pageFiles are the pages for annotators and operators, built from page/src.
+	//
+	//go:embed page/dist
+	pageFiles embed.FS
 	//go:embed assets/docs.html
 	docsHTML string
 	//go:embed assets/logs.html
@@ -60,8 +66,15 @@ func (s *Server) renderPages() error {
 		Prefix     string
 		Operations []operation
 	}{pageConfig{s.o.Config.Server.Name}, s.o.About, prefix, operationsOf(description)}
-	if s.home, err = render(homeHTML, data); err != nil {
-		return fmt.Errorf("page /: %w", err)
+	s.pages = map[string][]byte{}
+	for _, name := range []string{"annotate.html", "operator.html"} {
+		text, err := fs.ReadFile(pageFiles, "page/dist/"+name)
+		if err != nil {
+			return fmt.Errorf("page %s: %w", name, err)
+		}
+		if s.pages[name], err = render(string(text), data); err != nil {
+			return fmt.Errorf("page %s: %w", name, err)
+		}
 	}
 	if s.docs, err = render(docsHTML, data); err != nil {
 		return fmt.Errorf("page /docs: %w", err)
@@ -139,8 +152,42 @@ const (
 	textType = "text/plain; charset=utf-8"
 )
 
-func (s *Server) getHome(c echo.Context) error {
-	return replyBytes(c, http.StatusOK, htmlType, s.home)
+// pagePolicy lets the pages load what this server sends and nothing else. The viewer keeps pictures of its letters in its own code as
+// data: and saves files from blob: addresses.
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self' data: blob:; " +
+	"font-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+func setPageHeaders(h http.Header) {
+	h.Set("Content-Security-Policy", pagePolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-cache")
+}
+
+func (s *Server) getPage(name string) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		setPageHeaders(c.Response().Header())
+		return replyBytes(c, http.StatusOK, htmlType, s.pages[name])
+	}
+}
+
+// getPageFile sends a script or style sheet of the pages.
+func (s *Server) getPageFile(c echo.Context) error {
+	name, err := pathParam(c, "file")
+	if err != nil {
+		return err
+	}
+	types := map[string]string{".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".txt": textType}
+	content, err := fs.ReadFile(pageFiles, "page/dist/"+name)
+	if err != nil || types[path.Ext(name)] == "" {
+		return echo.ErrNotFound
+	}
+	h := c.Response().Header()
+	setPageHeaders(h)
+	h.Set("Content-Type", types[path.Ext(name)])
+	h.Set("Etag", fmt.Sprintf(`"%x"`, sha256.Sum256(content)))
+	http.ServeContent(c.Response(), c.Request(), "", time.Time{}, bytes.NewReader(content))
+	return nil
 }
 
 func (s *Server) getDocs(c echo.Context) error {

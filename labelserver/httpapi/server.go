@@ -34,8 +34,12 @@ type Options struct {
 	Config  *config.Config
 	About   About
 	Service annotation.Service
-	Store   Store
-	Codec   Codec
+	// Recall shows what is remembered of users' work, for the page.
+	Recall annotation.Recall
+	// Status tells operators what the server is doing; it must return at once.
+	Status func() *api.Object
+	Store  Store
+	Codec  Codec
 	// Strategies are offered in this order; the first is the clients' default. One of them should be called random, which is
 	// the only name OHIF asks for unprompted.
 	Strategies []Strategy
@@ -56,16 +60,17 @@ type Server struct {
 	routes  []route
 	openapi []byte
 	docs    []byte
-	home    []byte
+	pages   map[string][]byte
 	metrics serverMetrics
+	stages  stages
 
 	checksums datastore.Checksums
 }
 
 // New puts a server together. It starts nothing.
 func New(o Options) (*Server, error) {
-	if o.Config == nil || o.Service == nil || o.Store == nil || o.Codec == nil || o.Metrics == nil {
-		return nil, errors.New("http server: Config, Service, Store, Codec and Metrics are required")
+	if o.Config == nil || o.Service == nil || o.Recall == nil || o.Status == nil || o.Store == nil || o.Codec == nil || o.Metrics == nil {
+		return nil, errors.New("http server: Config, Service, Recall, Status, Store, Codec and Metrics are required")
 	}
 	s := &Server{o: o, echo: echo.New(), metrics: newServerMetrics(o.Metrics)}
 	if err := s.renderPages(); err != nil {
@@ -143,7 +148,9 @@ func (s *Server) sweepSessions(ctx context.Context) {
 // register adds all routes. The API lies below the configured prefix, the pages for people and machines that watch do not.
 func (s *Server) register() {
 	e := s.echo
-	e.GET("/", s.getHome)
+	e.GET("/", s.getPage("annotate.html"))
+	e.GET("/operator", s.getPage("operator.html"))
+	e.GET("/page/:file", s.getPageFile)
 	e.GET("/docs", s.getDocs)
 	e.GET("/openapi.json", s.getOpenAPI)
 	e.GET("/favicon.ico", s.getFavicon)
@@ -156,6 +163,15 @@ func (s *Server) register() {
 	g.POST("/infer/wsi/:model", s.postWSI)
 	g.POST("/infer/wsi_v2/:model", s.postWSIForm)
 	g.POST("/activelearning/:strategy", s.postActiveLearning)
+
+	g.GET("/scrawl/volume", s.getVolume)
+	g.GET("/scrawl/label", s.getFinalLabel)
+	g.GET("/scrawl/labels", s.getWorkLabels)
+	g.GET("/scrawl/state", s.recalled(s.o.Recall.Strokes))
+	g.GET("/scrawl/uncertainty", s.recalled(s.o.Recall.Uncertainty))
+	g.GET("/scrawl/learned", s.getLearned)
+	g.GET("/scrawl/progress", s.getProgress)
+	g.GET("/scrawl/status", s.getStatus)
 
 	g.GET("/datastore/", s.getDatastore)
 	for _, path := range []string{"/datastore/", "/datastore/image"} {

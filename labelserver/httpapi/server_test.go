@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"runtime"
 	"slices"
@@ -375,4 +376,66 @@ func TestNewNeedsItsParts(t *testing.T) {
 	if _, err := New(Options{}); err == nil {
 		t.Error("a server of nothing is made")
 	}
+}
+
+// What the page asks for beside the protocol.
+func TestPageRoutes(t *testing.T) {
+	b := newBench(t)
+	work := "image=case_0&model=scribbles&client_id=ann&label="
+	for path, want := range map[string]struct {
+		status int
+		text   string
+	}{
+		"/scrawl/volume?image=case_0":                {200, "24 voxels"},
+		"/scrawl/volume":                             {422, `"loc":["query","image"]`},
+		"/scrawl/volume?image=nobody":                {404, "detail"},
+		"/scrawl/volume?session_id=nobody":           {404, "detail"},
+		"/scrawl/labels?" + work:                     {200, `["spleen"]`},
+		"/scrawl/state?" + work + "spleen":           {200, "NRRD"},
+		"/scrawl/state?" + work + "liver":            {204, ""},
+		"/scrawl/state?image=case_0":                 {422, `"loc":["query","model"]`},
+		"/scrawl/uncertainty?" + work:                {204, ""},
+		"/scrawl/learned?" + work + "spleen":         {200, `{"interactions":3,"lessons":2,"busy":false,"distance":0.5,"loss":[]}`},
+		"/scrawl/learned?image=case_0&model=missing": {404, "detail"},
+		"/scrawl/progress?request=none":              {204, ""},
+		"/scrawl/progress":                           {422, `"loc":["query","request"]`},
+		"/scrawl/status":                             {200, `{"provider":"CPU"}`},
+		"/page/annotate.js":                          {200, "scrawl"},
+		"/page/style.css":                            {200, "annotate"},
+		"/page/annotate.html":                        {404, "detail"},
+		"/page/..%2fopenapi.yaml":                    {404, "detail"},
+	} {
+		if r := b.get(path); r.status != want.status || !strings.Contains(r.body, want.text) {
+			t.Errorf("GET %s: %d %.200s, want %d with %q", path, r.status, r.body, want.status, want.text)
+		}
+	}
+	for _, path := range []string{"/", "/operator", "/page/annotate.js"} {
+		policy := b.get(path).header.Get("Content-Security-Policy")
+		if !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+			t.Errorf("GET %s: policy %q", path, policy)
+		}
+	}
+	for _, path := range []string{"/", "/operator"} {
+		if page := b.get(path).body; strings.Contains(page, "http://") || strings.Contains(page, "https://") || strings.Contains(page, "<style") || strings.Contains(page, " style=") {
+			t.Errorf("GET %s loads something from elsewhere or holds styles the policy blocks", path)
+		}
+	}
+}
+
+// A request that is under way can be followed by the id that its client gave it.
+func TestProgress(t *testing.T) {
+	b := newBench(t)
+	seen := make(chan string, 1)
+	b.service.infer = func(_ context.Context, r *annotation.Request) (*annotation.Reply, error) {
+		r.Progress("carry", 3, 30)
+		seen <- b.get("/scrawl/progress?request=mine").body
+		return nil, fmt.Errorf("enough: %w", annotation.Invalid)
+	}
+	r := httptest.NewRequest(http.MethodPost, "/infer/scribbles?image="+"case_0", nil)
+	r.Header.Set("X-Request-Id", "mine")
+	b.server.Handler().ServeHTTP(httptest.NewRecorder(), r)
+	if got := <-seen; got != `{"stage":"carry","done":3,"total":30}` {
+		t.Errorf("progress is %s", got)
+	}
+	b.want(b.get("/scrawl/progress?request=mine"), 204, "")
 }

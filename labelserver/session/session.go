@@ -22,6 +22,13 @@ import (
 	"scrawl/labelserver/api"
 )
 
+// Count is the number of sessions.
+func (s *Store) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
+
 // SweepInterval is how often Run removes expired sessions.
 const SweepInterval = 5 * time.Minute
 

@@ -1,0 +1,418 @@
+package labelserver
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/chromedp"
+
+	"scrawl/adapters/format"
+	"scrawl/adapters/volume"
+	"scrawl/apps/phantom"
+	"scrawl/engine/ort/orttest"
+)
+
+// The example volume of `scrawl demo`, whose truth is known.
+var (
+	exampleSize    = [3]int{192, 160, 48}
+	exampleSpacing = [3]float64{2, 2, 5}
+)
+
+const exampleSeed = 7
+
+// process is `scrawl demo` as a process of its own, so that it can be killed as a power cut would.
+type process struct {
+	t       testing.TB
+	binary  string
+	studies string
+	port    string
+	address string
+	cmd     *exec.Cmd
+}
+
+func startDemo(t testing.TB) *process {
+	t.Helper()
+	orttest.Path(t)
+	dir := t.TempDir()
+	p := &process{t: t, binary: filepath.Join(dir, "scrawl"), studies: filepath.Join(dir, "studies"), port: "0"}
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", p.binary, "scrawl/cmd/scrawl").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	p.start()
+	t.Cleanup(p.kill)
+	return p
+}
+
+var addressLine = regexp.MustCompile(`http://127\.0\.0\.1:(\d+)`)
+
+func (p *process) start() {
+	p.t.Helper()
+	p.cmd = exec.Command(p.binary, "demo", "--studies", p.studies, "--port", p.port)
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if m := addressLine.FindStringSubmatch(lines.Text()); m != nil {
+			p.address, p.port = m[0], m[1]
+			go func() {
+				for lines.Scan() { // so that the process is never blocked by what nobody reads
+				}
+			}()
+			return
+		}
+	}
+	p.t.Fatalf("scrawl demo told no address: %v", lines.Err())
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+// browser is a headless Chromium with one page open.
+type browser struct {
+	t   testing.TB
+	ctx context.Context
+}
+
+// openBrowser starts Chromium. Tests that need it are skipped where there is none, or fail when SCRAWL_REQUIRE is set. Everything that the
+// page complains about, blocked content above all, fails the test.
+func openBrowser(t testing.TB, width, height int) *browser {
+	t.Helper()
+	path := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if found, err := exec.LookPath(name); err == nil {
+			path = found
+			break
+		}
+	}
+	if path == "" {
+		if os.Getenv("SCRAWL_REQUIRE") != "" {
+			t.Fatal("Chromium is not installed")
+		}
+		t.Skip("SKIPPED: Chromium is not installed, so the page is not tested")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.WindowSize(width, height),
+		chromedp.Flag("use-angle", "swiftshader"), chromedp.Flag("enable-unsafe-swiftshader", true), chromedp.Flag("disable-gpu", false),
+		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true))
+	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	ctx, cancel = context.WithTimeout(ctx, 4*time.Minute)
+	t.Cleanup(cancel)
+	b := &browser{t, ctx}
+	b.do(chromedp.Navigate("about:blank"), chromedp.EmulateViewport(int64(width), int64(height)))
+	go func() {
+		for m, err := range chromedp.Console(ctx) {
+			if err != nil {
+				return // the browser was closed
+			}
+			if m.IsException() || strings.Contains(m.Text, "Content Security Policy") || strings.Contains(m.Text, "Content-Security-Policy") {
+				t.Errorf("the page complains: %s", m)
+			}
+		}
+	}()
+	return b
+}
+
+func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	if err := chromedp.Do(b.ctx, steps...); err != nil {
+		b.screenshot("failure")
+		b.t.Fatal(err)
+	}
+}
+
+func run[T any](b *browser, a chromedp.Action[T]) T {
+	b.t.Helper()
+	v, err := chromedp.Run(b.ctx, a)
+	if err != nil {
+		b.screenshot("failure")
+		b.t.Fatal(err)
+	}
+	return v
+}
+
+// screenshot keeps a picture of the page among the test's artefacts.
+func (b *browser) screenshot(name string) {
+	picture, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		b.t.Logf("screenshot: %v", err)
+		return
+	}
+	file := filepath.Join(b.t.ArtifactDir(), name+".png")
+	if err := os.WriteFile(file, picture, 0o600); err != nil {
+		b.t.Logf("screenshot: %v", err)
+	}
+}
+
+// until waits until an expression of JavaScript is true.
+func (b *browser) until(what, expression string) {
+	b.t.Helper()
+	deadline := time.Now().Add(60 * time.Second)
+	for time.Now().Before(deadline) {
+		if run(b, chromedp.Evaluate[bool]("Boolean("+expression+")")) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	b.screenshot("failure")
+	b.t.Fatalf("waited in vain for %s; the page says %q", what, b.text("#status"))
+}
+
+func (b *browser) text(selector string) string {
+	b.t.Helper()
+	return run(b, chromedp.Evaluate[string](fmt.Sprintf("document.querySelector(%q).textContent", selector)))
+}
+
+// open shows an address and waits until an image can be drawn on.
+func (b *browser) open(address string) {
+	b.t.Helper()
+	b.do(chromedp.Navigate(address))
+	b.until("the image", `document.querySelector("#status").textContent.includes("voxels")`)
+}
+
+// choose presses the button of a segment.
+func (b *browser) choose(name string) {
+	b.t.Helper()
+	b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`[...document.querySelectorAll("#segments button")].find(b => b.querySelector("span").textContent === %q).click()`, name)))
+}
+
+// stroke draws with the mouse through voxels given in the viewer's order (right, anterior, superior), on the axial slice that is shown.
+func (b *browser) stroke(tool string, voxels ...[3]int) {
+	b.t.Helper()
+	b.do(chromedp.Click(fmt.Sprintf(`[data-tool=%q]`, tool)))
+	events := []input.DispatchMouseEventType{input.DispatchMouseEventTypeMousePressed}
+	for i, v := range voxels {
+		at := run(b, chromedp.Evaluate[struct{ X, Y float64 }](fmt.Sprintf("scrawl.pageOf([%d,%d,%d])", v[0], v[1], v[2])))
+		if i > 0 {
+			events = []input.DispatchMouseEventType{input.DispatchMouseEventTypeMouseMoved}
+		}
+		if i == len(voxels)-1 {
+			events = append(events, input.DispatchMouseEventTypeMouseReleased)
+		}
+		for _, e := range events {
+			b.do(chromedp.MouseEvent(e, at.X, at.Y, chromedp.ButtonLeft))
+		}
+	}
+}
+
+// answered waits for the answer to the strokes just drawn.
+func (b *browser) answered(interactions int) {
+	b.t.Helper()
+	b.until(fmt.Sprintf("answer %d", interactions), fmt.Sprintf(`document.querySelector("#interactions").textContent === "%d" && document.querySelector("#busy").hidden`, interactions))
+}
+
+// labels are the segments as the page has them, in the order of the image's voxels.
+func (b *browser) labels() []byte {
+	b.t.Helper()
+	text := run(b, chromedp.Evaluate[string](`btoa(Array.from(scrawl.stored(), v => String.fromCharCode(v)).join(""))`))
+	labels, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return labels
+}
+
+// dice compares one segment of the page with the truth.
+func dice(labels []byte, number byte, truth *volume.LabelMap, organ uint16) float64 {
+	both, sum := 0, 0
+	for i, l := range labels {
+		in, should := l == number, truth.Labels[i] == organ
+		if in {
+			sum++
+		}
+		if should {
+			sum++
+		}
+		if in && should {
+			both++
+		}
+	}
+	return 2 * float64(both) / float64(max(sum, 1))
+}
+
+// inViewer turns a voxel of the example, stored along L, P, S, into the viewer's right, anterior, superior.
+func inViewer(i, j, k int) [3]int { return [3]int{exampleSize[0] - 1 - i, exampleSize[1] - 1 - j, k} }
+
+// run3 is a straight run of voxels along i.
+type run3 struct{ from, to, j, k int }
+
+// longest finds the longest run along i, on slice k, of voxels for which wrong holds, and counts them all.
+func longest(k int, wrong func(at int) bool) (best run3, count int) {
+	for j := range exampleSize[1] {
+		start := -1
+		for i := 0; i <= exampleSize[0]; i++ {
+			if i < exampleSize[0] && wrong((k*exampleSize[1]+j)*exampleSize[0]+i) {
+				count++
+				if start < 0 {
+					start = i
+				}
+				continue
+			}
+			if start >= 0 && i-start > best.to-best.from {
+				best = run3{start, i, j, k}
+			}
+			start = -1
+		}
+	}
+	return best, count
+}
+
+// correct draws one stroke where the segment is most wrong: over what is missed, or beside it over what it spilled into.
+func (b *browser) correct(number byte, truth *volume.LabelMap, organ uint16) {
+	b.t.Helper()
+	labels := b.labels()
+	missed := func(at int) bool { return truth.Labels[at] == organ && labels[at] != number }
+	spilled := func(at int) bool { return truth.Labels[at] != organ && labels[at] == number }
+	worst, most, tool := run3{}, 0, "object"
+	for k := range exampleSize[2] {
+		for name, wrong := range map[string]func(int) bool{"object": missed, "background": spilled} {
+			if r, n := longest(k, wrong); n > most || n == most && name < tool {
+				worst, most, tool = r, n, name
+			}
+		}
+	}
+	b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("scrawl.goTo(2, %d)", worst.k)))
+	margin := (worst.to - worst.from) / 6
+	b.stroke(tool, inViewer(worst.from+margin, worst.j, worst.k), inViewer((worst.from+worst.to)/2, worst.j, worst.k), inViewer(worst.to-1-margin, worst.j, worst.k))
+}
+
+// interactions is the number of interactions that the page counts for the chosen segment.
+func (b *browser) interactions() int {
+	b.t.Helper()
+	n, err := strconv.Atoi(b.text("#interactions"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return n
+}
+
+func (b *browser) click(selector string) {
+	b.t.Helper()
+	b.do(chromedp.Click(selector))
+}
+
+// What an annotator does with the page, from the first stroke to the submitted label, over a reload and the server's sudden end.
+func TestPageInBrowser(t *testing.T) {
+	p := startDemo(t)
+	_, truth := phantom.Abdomen(exampleSize, exampleSpacing, exampleSeed)
+	organs := phantom.Labels()
+	b := openBrowser(t, 1280, 720)
+	b.open(p.address)
+	b.screenshot("1-opened")
+
+	const aorta, liver = 5, 1 // their places in the list of segments
+	b.choose("aorta")
+	reached := 0.0
+	for n := 1; n <= 12 && reached < 0.8; n++ {
+		b.correct(aorta, truth, organs["aorta"])
+		b.answered(n)
+		reached = dice(b.labels(), aorta, truth, organs["aorta"])
+		t.Logf("Dice of the aorta after %d strokes: %.3f", n, reached)
+		b.screenshot(fmt.Sprintf("2-stroke-%02d", n))
+	}
+	if reached < 0.8 {
+		t.Errorf("Dice of the aorta is %.3f after 12 strokes, want at least 0.8", reached)
+	}
+
+	before := b.labels()
+	n := b.interactions()
+	b.correct(aorta, truth, organs["aorta"])
+	b.answered(n + 1)
+	after := b.labels()
+	b.click("#undo")
+	b.answered(n + 2)
+	b.screenshot("3-undone")
+	if !bytes.Equal(b.labels(), before) {
+		t.Error("undo did not bring the mask back that was there before the stroke")
+	}
+	if !strings.Contains(b.text("#status"), "Taken back") {
+		t.Errorf("after undo the page says %q", b.text("#status"))
+	}
+	b.do(chromedp.KeyEvent("y", chromedp.KeyModifiers(chromedp.ModifierCtrl)))
+	b.answered(n + 3)
+	if !bytes.Equal(b.labels(), after) {
+		t.Error("redo did not bring the later mask back")
+	}
+
+	b.choose("liver")
+	for n := 1; n <= 2; n++ {
+		b.correct(liver, truth, organs["liver"])
+		b.answered(n)
+	}
+	both := b.labels()
+	t.Logf("Dice of the liver after 2 strokes: %.3f", dice(both, liver, truth, organs["liver"]))
+	for i, l := range after {
+		if l == aorta && both[i] != aorta {
+			t.Fatal("drawing the liver took voxels from the aorta")
+		}
+	}
+	b.click("#unsure")
+	b.screenshot("4-two-segments-unsure")
+	b.click("#unsure")
+
+	b.click("#submit")
+	b.until("the label to be stored", `document.querySelector("#status").textContent.startsWith("Stored")`)
+	submitted, err := readLabels(filepath.Join(p.studies, "labels", "final", "abdomen_example.nii.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range both {
+		if submitted.Labels[i] != uint16(l) {
+			t.Fatalf("voxel %d of the submitted label is %d, on the page it is %d", i, submitted.Labels[i], l)
+		}
+	}
+
+	b.open(p.address)
+	b.screenshot("5-reloaded")
+	if !bytes.Equal(b.labels(), both) {
+		t.Error("the segments are not the same after a reload")
+	}
+	if run(b, chromedp.Evaluate[int]("scrawl.strokeVoxels()")) == 0 {
+		t.Error("the strokes are gone after a reload")
+	}
+
+	b.choose("aorta")
+	p.kill()
+	b.correct(aorta, truth, organs["aorta"])
+	b.until("the page to notice that the server is gone", `document.querySelector("#status").textContent.includes("does not answer")`)
+	b.screenshot("6-server-gone")
+	p.start()
+	b.answered(1)
+	if bytes.Equal(b.labels(), both) {
+		t.Error("the stroke drawn while the server was away changed nothing")
+	}
+	b.screenshot("7-server-back")
+
+	b.do(chromedp.Navigate(p.address + "/operator"))
+	b.until("the operator's page", `document.querySelector("#server").textContent.includes("Runs on") && document.querySelector("#log").textContent.length > 0`)
+	b.screenshot("8-operator")
+}
+
+func readLabels(name string) (*volume.LabelMap, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return format.DecodeLabels(name, f, volume.DefaultLimits())
+}

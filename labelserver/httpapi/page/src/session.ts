@@ -1,0 +1,324 @@
+// One image being annotated: its segments, their strokes, and the conversation with the server about them.
+import { Grid } from "./grid";
+import { type ImageRef, type Learned, type NextSlice, type Progress, Refused, type Server, deflate, requestID } from "./protocol";
+import { Strokes, background, object } from "./strokes";
+
+/** A segment of the image: what the clinician calls it, and how it came about so far. */
+export interface Segment {
+  name: string;
+  colour: [number, number, number];
+  strokes: Strokes;
+  interactions: number;
+  serverSeconds: number;
+  firstStroke: number | null;
+  lastStroke: number;
+  next: NextSlice | null;
+  learned: Learned | null;
+}
+
+const palette: [number, number, number][] = [
+  [92, 173, 232], [240, 178, 85], [178, 132, 226], [120, 200, 120], [232, 124, 168], [214, 204, 92], [96, 205, 196], [222, 140, 92],
+];
+
+/** Answers that took longer than this (in seconds) are asked for in two parts: the slices drawn on first, then the volume. */
+const quick = 0.8;
+
+/** What the session tells the page. */
+export interface Listener {
+  changed(): void;
+  busy(on: boolean): void;
+  progress(p: Progress | null): void;
+  status(text: string, problem?: boolean): void;
+  loginNeeded(): Promise<void>;
+}
+
+/** Options of the learning. */
+export interface Options {
+  model: string;
+  profile: string;
+}
+
+export class Session {
+  readonly segments: Segment[] = [];
+  /** Number of the segment of each voxel, 0 for none, in the viewer's order. */
+  readonly labels: Uint8Array;
+  selected = 0;
+  private running = false;
+  private wanted = false;
+  private closed = false;
+  private volumeSeconds = 0;
+
+  constructor(
+    private readonly server: Server,
+    readonly image: ImageRef,
+    readonly grid: Grid,
+    readonly options: Options,
+    private readonly listener: Listener,
+  ) {
+    this.labels = new Uint8Array(grid.voxels);
+  }
+
+  get current(): Segment | null {
+    return this.segments[this.selected] ?? null;
+  }
+
+  add(name: string): Segment {
+    const segment: Segment = {
+      name,
+      colour: palette[this.segments.length % palette.length]!,
+      strokes: new Strokes(this.grid.voxels),
+      interactions: 0,
+      serverSeconds: 0,
+      firstStroke: null,
+      lastStroke: 0,
+      next: null,
+      learned: null,
+    };
+    this.segments.push(segment);
+    return segment;
+  }
+
+  /** Takes up what was done before: the finished label if there is one, and what the server remembers of this browser's strokes. */
+  async resume(): Promise<void> {
+    const finished = await this.server.label(this.image);
+    if (finished) {
+      const map = this.grid.decode(finished.file);
+      const numbers = [...new Set(map)].filter((n) => n > 0).sort((a, b) => a - b);
+      for (const n of numbers) {
+        this.take(this.find(finished.names.get(n) ?? `segment ${n}`), (i) => map[i] === n);
+      }
+    }
+    for (const name of await this.server.labelsOf(this.image, this.options.model)) {
+      const file = await this.server.remembered(this.image, { model: this.options.model, label: name });
+      if (!file) {
+        continue;
+      }
+      const map = this.grid.decode(file);
+      const segment = this.segments[this.find(name) - 1]!;
+      map.forEach((v, i) => {
+        segment.strokes.voxels[i] = v === 3 ? object : v === 2 ? background : 0;
+      });
+      segment.strokes.restart();
+      this.take(this.find(name), (i) => map[i] === 1 || map[i] === 3);
+      await this.askLearned(segment);
+    }
+    this.listener.changed();
+  }
+
+  /** Number of a segment by name; it is added when it is new. */
+  private find(name: string): number {
+    const at = this.segments.findIndex((s) => s.name === name);
+    if (at >= 0) {
+      return at + 1;
+    }
+    this.add(name);
+    return this.segments.length;
+  }
+
+  /** Gives a segment the voxels for which mask holds; other segments keep theirs. */
+  private take(number: number, mask: (voxel: number) => boolean): void {
+    const labels = this.labels;
+    for (let i = 0; i < labels.length; i++) {
+      if (mask(i)) {
+        labels[i] ||= number;
+      } else if (labels[i] === number) {
+        labels[i] = 0;
+      }
+    }
+  }
+
+  /** Sends the strokes of the selected segment. While an answer is under way, the newest strokes wait for it. */
+  async update(): Promise<void> {
+    this.wanted = true;
+    if (this.running) {
+      return;
+    }
+    this.running = true;
+    this.listener.busy(true);
+    try {
+      while (this.wanted && !this.closed) {
+        this.wanted = false;
+        await this.interact(this.selected);
+      }
+    } finally {
+      this.running = false;
+      this.listener.busy(false);
+      this.listener.progress(null);
+    }
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+
+  private async interact(at: number): Promise<void> {
+    const segment = this.segments[at]!;
+    performance.mark("stroke");
+    segment.firstStroke ??= performance.now();
+    segment.lastStroke = performance.now();
+    segment.interactions++;
+    let undone = false;
+    if (this.volumeSeconds > quick) {
+      ({ undone } = await this.ask(at, "slice", false));
+      if (this.wanted) {
+        return; // newer strokes come first; the volume follows them
+      }
+    }
+    this.volumeSeconds = (await this.ask(at, "volume", undone)).seconds;
+    void this.followLearning(segment);
+  }
+
+  /**
+   * Asks for an answer until there is one, however long the server is away. It tells the seconds it took, and whether it took strokes back,
+   * or the answer before it did that this one completes.
+   */
+  private async ask(at: number, propagate: "slice" | "volume", undoneBefore: boolean): Promise<{ seconds: number; undone: boolean }> {
+    const segment = this.segments[at]!;
+    for (let pause = 1; !this.closed; pause = Math.min(pause * 2, 10)) {
+      const request = requestID();
+      const watch = this.watch(request);
+      const start = performance.now();
+      try {
+        const { file, scrawl } = await this.server.infer(
+          this.image,
+          { model: this.options.model, label: segment.name },
+          request,
+          await deflate(this.grid.encode(this.withStrokes(segment))),
+          [...this.segments.map((s) => s.name), "background_scribbles", "foreground_scribbles"],
+          { profile: this.options.profile, propagate },
+        );
+        const seconds = (performance.now() - start) / 1000;
+        const undone = undoneBefore || scrawl.undone === true;
+        if (this.closed) {
+          return { seconds, undone };
+        }
+        const mask = this.grid.decode(file);
+        this.take(at + 1, (i) => mask[i] !== 0);
+        segment.serverSeconds += seconds;
+        segment.next = scrawl.next_slice ?? null;
+        this.listener.status(describe(undone, scrawl.note, seconds));
+        this.listener.changed();
+        performance.mark("mask");
+        return { seconds, undone };
+      } catch (e) {
+        if (!(await this.mayRetry(e))) {
+          break;
+        }
+        await sleep(1000 * pause);
+      } finally {
+        watch();
+      }
+    }
+    return { seconds: 0, undone: false };
+  }
+
+  /** Tells whether asking again makes sense: after a log-in, when the server is away, or when it has too much to do. */
+  private async mayRetry(e: unknown): Promise<boolean> {
+    if (e instanceof Refused) {
+      if (e.status === 401) {
+        await this.listener.loginNeeded();
+        return true;
+      }
+      this.listener.status(e.message, true);
+      return e.status === 429 || e.status === 503;
+    }
+    this.listener.status("The server does not answer. Your strokes are kept; trying again…", true);
+    return true;
+  }
+
+  private withStrokes(segment: Segment): Uint8Array {
+    const map = this.labels.slice();
+    const backgroundNumber = this.segments.length + 1;
+    const strokes = segment.strokes.voxels;
+    for (let i = 0; i < map.length; i++) {
+      if (strokes[i] !== 0) {
+        map[i] = strokes[i] === object ? backgroundNumber + 1 : backgroundNumber;
+      }
+    }
+    return map;
+  }
+
+  /** Follows a request's progress until the returned function is called. */
+  private watch(request: string): () => void {
+    const timer = setInterval(() => {
+      this.server.progress(request).then(
+        (p) => this.listener.progress(p),
+        () => {}, // the request itself reports what is wrong
+      );
+    }, 400);
+    return () => clearInterval(timer);
+  }
+
+  private async followLearning(segment: Segment): Promise<void> {
+    for (let i = 0; i < 60 && !this.closed; i++) {
+      if (!(await this.askLearned(segment)) || !segment.learned?.busy) {
+        return;
+      }
+      await sleep(500);
+    }
+  }
+
+  private async askLearned(segment: Segment): Promise<boolean> {
+    try {
+      segment.learned = await this.server.learned(this.image, { model: this.options.model, label: segment.name });
+      this.listener.changed();
+      return true;
+    } catch {
+      return false; // only a display; the next interaction asks again
+    }
+  }
+
+  /** Forgets everything learned for the selected segment, and answers its strokes anew. */
+  async forget(): Promise<void> {
+    const segment = this.current;
+    if (!segment) {
+      return;
+    }
+    const map = await deflate(this.grid.encode(this.labels.slice()));
+    await this.server.infer(this.image, { model: this.options.model, label: segment.name }, requestID(), map, this.segments.map((s) => s.name), {
+      profile: this.options.profile,
+      reset: "everything learned",
+      propagate: "slice",
+    });
+    segment.learned = null;
+    await this.update();
+  }
+
+  async submit(): Promise<void> {
+    const current = this.current;
+    await this.server.submit(this.image, this.options.model, await deflate(this.grid.encode(this.labels)), this.segments.map((s) => s.name), {
+      interactions: this.segments.reduce((n, s) => n + s.interactions, 0),
+      user_seconds: Math.round(this.segments.reduce((n, s) => n + userSeconds(s), 0)),
+      machine_seconds: Math.round(this.segments.reduce((n, s) => n + s.serverSeconds, 0)),
+    });
+    if (current) {
+      void this.followLearning(current);
+    }
+  }
+
+  /** The mask of one segment as an upload, with the segments' names. */
+  async upload(): Promise<{ map: Blob; names: string[] }> {
+    const segment = this.current!;
+    return {
+      map: await deflate(this.grid.encode(this.withStrokes(segment))),
+      names: [...this.segments.map((s) => s.name), "background_scribbles", "foreground_scribbles"],
+    };
+  }
+}
+
+/** Seconds from a segment's first stroke to its last, less what the server took. */
+export function userSeconds(s: Segment): number {
+  return s.firstStroke === null ? 0 : Math.max(0, (s.lastStroke - s.firstStroke) / 1000 - s.serverSeconds);
+}
+
+function describe(undone: boolean, note: string | undefined, seconds: number): string {
+  const took = `${seconds.toFixed(1)} s`;
+  if (undone) {
+    return `Taken back, with what was learned from it (${took})`;
+  }
+  return note ? `${note} (${took})` : `Answered in ${took}`;
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((done) => setTimeout(done, ms));
+}
