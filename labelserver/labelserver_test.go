@@ -92,13 +92,19 @@ func startServer(t *testing.T) (address string, image *volume.Volume) {
 // serveApp serves an app on a folder of images and returns its address.
 func serveApp(t *testing.T, app string, images map[string]*volume.Volume) (address string) {
 	t.Helper()
-	lib := orttest.Library(t)
 	studies := t.TempDir()
 	for id, image := range images {
 		encode(t, filepath.Join(studies, id+".nii.gz"), func(w io.Writer) error {
 			return format.Encode("x.nii.gz", w, image, format.Options{DType: "int16", Compress: true})
 		})
 	}
+	return serveFolder(t, app, studies)
+}
+
+// serveFolder serves an app on a folder and returns its address.
+func serveFolder(t *testing.T, app, studies string) (address string) {
+	t.Helper()
+	lib := orttest.Library(t)
 	cfg, err := config.Load("", nil, map[string]any{"app": app, "studies": studies, "server.port": 0, "state.dir": t.TempDir()})
 	if err != nil {
 		t.Fatal(err)

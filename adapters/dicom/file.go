@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"time"
 
 	library "github.com/suyashkumar/dicom"
 
@@ -179,3 +180,37 @@ func IsFile(head []byte) bool {
 	}
 	return !enc.implicit || strings.HasPrefix(string(head), "\x08\x00")
 }
+
+// singleName is the name of the only file of a singleFile.
+const singleName = "image"
+
+// singleFile is a folder of one file, which is open already.
+type singleFile struct {
+	io.ReaderAt
+	size int64
+}
+
+// Open implements fs.FS.
+func (f singleFile) Open(name string) (fs.File, error) {
+	if name != singleName {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return openedFile{io.NewSectionReader(f.ReaderAt, 0, f.size)}, nil
+}
+
+type openedFile struct{ *io.SectionReader }
+
+// Close implements fs.File. The file is closed by who has opened it.
+func (openedFile) Close() error { return nil }
+
+// Stat implements fs.File.
+func (f openedFile) Stat() (fs.FileInfo, error) { return openedInfo{f.Size()}, nil }
+
+type openedInfo struct{ size int64 }
+
+func (openedInfo) Name() string       { return singleName }
+func (i openedInfo) Size() int64      { return i.size }
+func (openedInfo) Mode() fs.FileMode  { return 0o400 }
+func (openedInfo) ModTime() time.Time { return time.Time{} }
+func (openedInfo) IsDir() bool        { return false }
+func (openedInfo) Sys() any           { return nil }

@@ -3,6 +3,7 @@ package dicom
 import (
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"runtime"
 	"slices"
@@ -227,9 +228,18 @@ type Image struct {
 	*volume.Volume
 }
 
-// ReadFolder reads the one image that a folder holds, sub-folders included, as the volume of its series. A folder of several image
-// series is refused with their UIDs, one of none with the reason.
+// ReadFolder reads the one image that a folder holds, sub-folders included, as the volume of its series. See OpenFolder.
 func ReadFolder(ctx context.Context, fsys fs.FS, lim Limits) (*Image, error) {
+	s, err := OpenFolder(ctx, fsys, lim)
+	if err != nil {
+		return nil, err
+	}
+	return s.read(ctx)
+}
+
+// OpenFolder opens the one image series that a folder holds, sub-folders included. A folder of several is refused with their UIDs, one
+// of none with the reason.
+func OpenFolder(ctx context.Context, fsys fs.FS, lim Limits) (*Series, error) {
 	found, err := Scan(ctx, fsys, lim)
 	if err != nil {
 		return nil, err
@@ -239,11 +249,16 @@ func ReadFolder(ctx context.Context, fsys fs.FS, lim Limits) (*Image, error) {
 	case len(images) > 1:
 		return nil, fmt.Errorf("%w: the folder holds %d series, such as %s and %s, want one", volume.ErrUnsupported, len(images), images[0].UID, images[1].UID)
 	case len(images) == 1:
-		return ReadSeries(ctx, fsys, images[0].Files, lim)
+		return OpenSeries(ctx, fsys, images[0].Files, lim)
 	case len(found.Skipped) > 0:
 		return nil, fmt.Errorf("no DICOM image in the folder: %s: %w", found.Skipped[0].Name, found.Skipped[0].Err)
 	}
 	return nil, fmt.Errorf("%w: no DICOM image in the folder", volume.ErrUnsupported)
+}
+
+// ReadImage reads one file of size bytes as an image of its own.
+func ReadImage(ctx context.Context, r io.ReaderAt, size int64, lim Limits) (*Image, error) {
+	return ReadSeries(ctx, singleFile{r, size}, []string{singleName}, lim)
 }
 
 // ReadSeries reads the files of one series as a volume.
@@ -252,6 +267,10 @@ func ReadSeries(ctx context.Context, fsys fs.FS, names []string, lim Limits) (*I
 	if err != nil {
 		return nil, err
 	}
+	return s.read(ctx)
+}
+
+func (s *Series) read(ctx context.Context) (*Image, error) {
 	g, err := s.Grid()
 	if err != nil {
 		return nil, err

@@ -316,7 +316,12 @@ func (s *Server) putLabel(c echo.Context) error {
 		return err
 	}
 	ctx, tag := c.Request().Context(), tagOf(c)
-	if err := s.o.Store.SaveLabel(ctx, id, tag, file.Ext, file.Path, info); err != nil {
+	path, ext, done, err := s.convertLabel(ctx, id, file, info)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := s.o.Store.SaveLabel(ctx, id, tag, ext, path, info); err != nil {
 		return err
 	}
 	if err := s.o.Service.Submitted(ctx, s.submission(id, tag, info)); err != nil {
@@ -402,6 +407,13 @@ func (s *Server) getLabel(c echo.Context) error {
 	id, err := required(c, "label")
 	if err != nil {
 		return err
+	}
+	output, err := queryEnum(c, "output", outputFile, outputFile, outputDICOMSeg)
+	if err != nil {
+		return err
+	}
+	if output == outputDICOMSeg {
+		return s.sendLabelAs(c, id, tagOf(c))
 	}
 	item, err := s.o.Store.Label(c.Request().Context(), id, tagOf(c))
 	if err != nil {

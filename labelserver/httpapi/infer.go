@@ -14,6 +14,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"scrawl/adapters/dicom"
 	"scrawl/adapters/volume"
 	"scrawl/labelserver/annotation"
 	"scrawl/labelserver/api"
@@ -27,6 +28,7 @@ const (
 	outputJSON     = "json"
 	outputAll      = "all"
 	outputDICOMSeg = "dicom_seg"
+	outputFile     = "file" // of a label: as it is stored
 )
 
 // postInfer answers POST /infer/{model}.
@@ -53,7 +55,9 @@ func (s *Server) postInfer(c echo.Context) error {
 		return err
 	}
 	if output == outputDICOMSeg {
-		return refuseDICOMSeg(call.req.Params)
+		if err := s.checkDICOMSeg(c.Request().Context(), call); err != nil {
+			return err
+		}
 	}
 	answer, err := s.infer(c, call)
 	if err != nil {
@@ -96,14 +100,6 @@ func (s *Server) inferTimeout(params *api.Object) time.Duration {
 	return limit
 }
 
-// refuseDICOMSeg answers as the incumbent does without a DICOMweb datastore.
-func refuseDICOMSeg(params *api.Object) error {
-	if !params.Has("label_info") {
-		return api.Errorf(http.StatusNotFound, "Parameters for DICOM SEG inference cannot be empty!")
-	}
-	return api.Errorf(http.StatusInternalServerError, "DICOM SEG format is not supported in a non-DICOM datastore")
-}
-
 // inferCall is a decoded request with what the answer's form depends on.
 type inferCall struct {
 	req   *annotation.Request
@@ -114,6 +110,8 @@ type inferCall struct {
 	dtype    string // numpy's name, "" for the smallest that holds the answer
 	compress bool
 	saveTag  string // the tag under which to store the result, "" not to
+
+	series *dicom.Series // what the image is made of, for answers as a DICOM segmentation
 }
 
 // readInfer reads everything of a request but the voxels. Members of params win over the address, and a session's image over
@@ -207,6 +205,19 @@ func (s *Server) sessionImage(id string) (annotation.Image, error) {
 	stat, err := f.Stat()
 	if err := errors.Join(err, f.Close()); err != nil {
 		return annotation.Image{}, err
+	}
+	if stat.IsDir() { // of the slices of a series; a session's files do not change
+		return annotation.Image{
+			Key:     annotation.ImageKey{Source: annotation.Session, ID: id},
+			Version: fileVersion(stat),
+			Open: once(func(ctx context.Context) (*volume.Volume, error) {
+				folder, err := s.o.Sessions.Folder(id)
+				if err != nil {
+					return nil, err
+				}
+				return s.sessionFolder(ctx, folder)
+			}),
+		}, nil
 	}
 	name := api.BaseName(info.Image)
 	return annotation.Image{
@@ -391,6 +402,17 @@ func (s *Server) decodeUpload(ctx context.Context, call *inferCall) error {
 		call.req.Label, err = decodeBinary(call.label.Path, v.Geometry)
 		return err
 	}
+	is, err := isDICOM(call.label.Path)
+	if err != nil {
+		return err
+	}
+	if is {
+		placed, err := s.decodeDICOMLabels(ctx, call.label.Path, call.req.Image)
+		if err == nil {
+			call.req.Label = placed.LabelMap
+		}
+		return err
+	}
 	f, err := os.Open(call.label.Path)
 	if err != nil {
 		return err
@@ -404,7 +426,7 @@ func (s *Server) decodeUpload(ctx context.Context, call *inferCall) error {
 func (s *Server) sendInfer(c echo.Context, call *inferCall, answer *annotation.Reply, output string) error {
 	params := resultParams(answer)
 	var file []byte
-	if answer.Label != nil && (output != outputJSON || call.saveTag != "") {
+	if answer.Label != nil && (output != outputJSON && output != outputDICOMSeg || call.saveTag != "") {
 		var err error
 		if file, err = s.encodeLabels(call.ext, answer.Label, call.typeFor(answer.Label), call.compress); err != nil {
 			return err
@@ -416,6 +438,8 @@ func (s *Server) sendInfer(c echo.Context, call *inferCall, answer *annotation.R
 		}
 	}
 	switch {
+	case output == outputDICOMSeg:
+		return s.sendDICOMSeg(c, call, answer)
 	case output == outputImage && file == nil:
 		return api.Errorf(http.StatusInternalServerError, "model %s gives no image, ask for output=json", call.req.Model)
 	case output == outputImage:
@@ -468,6 +492,11 @@ func (call *inferCall) typeFor(m *volume.LabelMap) string {
 	if call.dtype != "" {
 		return call.dtype
 	}
+	return smallestType(m)
+}
+
+// smallestType is the smallest unsigned type that holds every label.
+func smallestType(m *volume.LabelMap) string {
 	if len(m.Labels) > 0 && slices.Max(m.Labels) > math.MaxUint8 {
 		return "uint16"
 	}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,6 +39,8 @@ const metaName = "meta.info"
 var (
 	// ErrNotFound says that there is no such session, or no longer.
 	ErrNotFound = errors.New("session not found")
+	// ErrOneFile says that the image of a session is a file, not a folder.
+	ErrOneFile = errors.New("session is of one file")
 	// ErrFull says that the limits on all sessions together leave no room.
 	ErrFull = errors.New("no room for another session")
 	// ErrArchive says that an archive to unpack is none, or unpacks beyond its limits.
@@ -385,6 +388,24 @@ func (s *Store) OpenImage(id string) (*os.File, *Info, error) {
 		return nil, nil, fmt.Errorf("session %q has lost its image: %w", id, ErrNotFound)
 	}
 	return f, info, err
+}
+
+// Folder gives the files of a session of several, whose image they are together. A session of one is ErrOneFile. The folder is not
+// for longer than the session.
+func (s *Store) Folder(id string) (fs.FS, error) {
+	info, err := s.Get(id, false)
+	if err != nil {
+		return nil, err
+	}
+	name := filepath.ToSlash(filepath.Join(id, info.image))
+	stat, err := s.root.Stat(name)
+	if err != nil {
+		return nil, fmt.Errorf("session %q has lost its image: %w", id, ErrNotFound)
+	}
+	if !stat.IsDir() {
+		return nil, fmt.Errorf("session %q: %w", id, ErrOneFile)
+	}
+	return fs.Sub(s.root.FS(), name)
 }
 
 // Delete removes a session with its files and returns what it was.

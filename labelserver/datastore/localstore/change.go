@@ -170,6 +170,11 @@ func (s *Store) DeleteImage(ctx context.Context, id string) error {
 		// The image goes last: as long as it is there, the labels that are left can be found.
 		ext, _ := e.image()
 		paths = append(paths, filepath.Join(x.imagesDir(), fileName(id, ext)))
+		if set := s.series.Load(); set != nil {
+			for _, name := range (*set)[id].Files {
+				paths = append(paths, filepath.FromSlash(name))
+			}
+		}
 		x.remove(id)
 		return s.removal(paths...), nil
 	})

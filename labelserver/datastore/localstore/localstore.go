@@ -3,6 +3,7 @@
 //
 //	<dir>/<id><ext>                images, top level only (images_dir in the index, "." as a rule)
 //	<dir>/labels/<tag>/<id><ext>   labels, in a folder for each tag (labels_dir)
+//	<dir>/…                        DICOM files of any name, in sub-folders too: every series is an image, see below
 //	<dir>/datastore_v2.json        the index: which images and labels there are, and their infos
 //	<dir>/.lock                    held with flock(2) while the index is read or written, by every process on the folder
 //
@@ -13,7 +14,13 @@
 // notices by notifications of the file system and by looking again from time to time (network mounts do not notify), and when
 // another process has written the index, which every call checks by the index's modification time.
 //
-// Files that are neither image nor label stay where they are and are reported once. Images in sub-folders are not looked for.
+// Files that are neither image nor label stay where they are and are reported once. In sub-folders only DICOM files are looked for.
+//
+// # DICOM series
+//
+// With Options.SeriesDir, DICOM files are sorted into series by their heads, wherever below the folder of images they lie. A series is an
+// image whose id is the series instance UID; its file is a conversion to NIfTI, made when it is first asked for and kept in SeriesDir.
+// Deleting such an image deletes the series' files. An image file of the same id goes before the series.
 //
 // # Changes
 //
@@ -41,6 +48,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"scrawl/adapters/dicom"
 	"scrawl/labelserver/api"
 	"scrawl/labelserver/datastore"
 )
@@ -78,6 +86,10 @@ type Options struct {
 	LockTimeout time.Duration
 	// MaxBytes limits a stored file. Default DefaultMaxBytes.
 	MaxBytes int64
+	// SeriesDir is where DICOM series are kept after conversion. Without it DICOM files are not looked for.
+	SeriesDir string
+	// SeriesBytes is how much they may take there. Default DefaultConvertedBytes.
+	SeriesBytes int64
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 	// Log gets what is added, dropped and passed over.
@@ -99,6 +111,10 @@ type Store struct {
 	sums        datastore.Checksums
 
 	state atomic.Pointer[state]
+
+	scanner   *dicom.Scanner // nil where DICOM files are not looked for
+	converted *converter
+	series    atomic.Pointer[seriesSet]
 
 	write    sync.Mutex // serialises changes and reconciliations; before the lock on .lock
 	reported map[string]bool
@@ -157,6 +173,10 @@ func open(o Options) (*Store, error) {
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if o.SeriesDir != "" && !o.Detached {
+		s.scanner = dicom.NewScanner(dicom.Limits{})
+		s.converted = newConverter(o.SeriesDir, orDefault(o.SeriesBytes, DefaultConvertedBytes))
 	}
 	if err := s.start(); err != nil {
 		return nil, errors.Join(err, root.Close())
@@ -420,7 +440,11 @@ func (e entry) findLabel(id, tag string) (ext string, info *api.Object, err erro
 
 func (s *Store) imageItem(x *index, id string) datastore.Item {
 	ext, info := x.entries[id].image()
-	return s.item(id, x.imagesDir(), ext, info)
+	item := s.item(id, x.imagesDir(), ext, info)
+	if one, ok := s.seriesOf(id, filepath.Join(x.imagesDir(), fileName(id, ext))); ok {
+		return s.seriesItem(item, one)
+	}
+	return item
 }
 
 func (s *Store) labelItem(x *index, id, tag string) (datastore.Item, bool) {

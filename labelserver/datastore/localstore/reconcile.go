@@ -123,12 +123,24 @@ func (r *reconciliation) images() error {
 		// Not taken for an empty folder: a mount that is gone would cost all infos.
 		return fmt.Errorf("listing the images of %d known ones: %w", len(r.index.order), err)
 	}
+	var set seriesSet
+	if r.store.scanner != nil {
+		r.findSeries(dir)
+		if s := r.store.series.Load(); s != nil {
+			set = *s
+		}
+	}
 	present := setOf(found.files)
 	known := map[string]bool{}
+	for _, one := range set {
+		for _, name := range one.Files {
+			known[filepath.Base(name)] = known[filepath.Base(name)] || filepath.Dir(filepath.FromSlash(name)) == filepath.Clean(dir)
+		}
+	}
 	for _, id := range slices.Clone(r.index.order) {
 		ext, _ := r.index.entries[id].image()
 		name := fileName(id, ext)
-		if !present[name] && !r.store.isFile(filepath.Join(dir, name)) {
+		if _, isSeries := set[id]; !isSeries && !present[name] && !r.store.isFile(filepath.Join(dir, name)) {
 			r.store.log.Info().Str("image", id).Msg("the file of an image is gone")
 			r.index.remove(id)
 			r.dropped++
@@ -143,6 +155,7 @@ func (r *reconciliation) images() error {
 		}
 		r.addImage(dir, name)
 	}
+	r.addSeries(set)
 	for _, name := range found.refused {
 		r.foreign = append(r.foreign, filepath.Join(dir, name))
 	}

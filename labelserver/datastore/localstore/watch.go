@@ -62,7 +62,7 @@ func (s *Store) watchFolders(w *fsnotify.Watcher) {
 			dirs = append(dirs, x.labelsDir(tag))
 		}
 	}
-	for _, dir := range dirs {
+	for _, dir := range append(dirs, s.seriesDirs()...) {
 		if err := w.Add(filepath.Join(s.dir, dir)); err != nil {
 			s.log.Debug().Err(err).Str("dir", dir).Msg("a folder of the datastore cannot be watched")
 		}

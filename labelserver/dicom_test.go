@@ -1,0 +1,250 @@
+package labelserver
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"scrawl/adapters/dicom"
+	"scrawl/adapters/dicomseg"
+	"scrawl/adapters/format"
+	"scrawl/adapters/volume"
+	"scrawl/apps/phantom"
+)
+
+// sliceFiles are the files of a CT series of an image, with names that have no extension, in an order that says nothing.
+func sliceFiles(t *testing.T, v *volume.Volume, series string) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	pixels := v.Size[0] * v.Size[1]
+	for k := range v.Size[2] {
+		d := &dicom.Dataset{}
+		for tag, text := range map[dicom.Tag]string{dicom.SOPClassUID: "1.2.840.10008.5.1.4.1.1.2", dicom.SOPInstanceUID: fmt.Sprintf("%s.%d", series, k+1),
+			dicom.SeriesInstanceUID: series, dicom.StudyInstanceUID: "1.2.3", dicom.FrameOfReferenceUID: "1.2.4", dicom.Modality: "CT",
+			dicom.PatientName: "Test^Patient", dicom.PatientID: "P1", dicom.StudyDate: "20260102", dicom.PhotometricInterpretation: "MONOCHROME2"} {
+			d.Set(tag, text)
+		}
+		p := v.IndexToWorld([3]float64{0, 0, float64(k)})
+		d.SetFloats(dicom.ImagePositionPatient, p[:]...)
+		d.SetFloats(dicom.ImageOrientationPatient, 1, 0, 0, 0, 1, 0)
+		d.SetFloats(dicom.PixelSpacing, v.Spacing[1], v.Spacing[0])
+		d.SetInts(dicom.InstanceNumber, 100-k)
+		for tag, n := range map[dicom.Tag]int{dicom.Rows: v.Size[1], dicom.Columns: v.Size[0], dicom.SamplesPerPixel: 1, dicom.BitsAllocated: 16,
+			dicom.BitsStored: 16, dicom.HighBit: 15, dicom.PixelRepresentation: 1} {
+			d.SetInts(tag, n)
+		}
+		var raw []byte
+		for _, x := range v.Voxels[k*pixels : (k+1)*pixels] {
+			raw = binary.LittleEndian.AppendUint16(raw, uint16(int16(x)))
+		}
+		d.SetBytes(dicom.PixelData, "OW", raw)
+		var b bytes.Buffer
+		if err := dicom.Write(&b, d); err != nil {
+			t.Fatal(err)
+		}
+		files[fmt.Sprintf("IM%04d", (k*7)%v.Size[2])] = b.Bytes()
+	}
+	return files
+}
+
+// call sends a request and returns the answer of status 200.
+func call(t *testing.T, method, address string, fields map[string]string, files map[string][]byte) (*http.Response, []byte) {
+	t.Helper()
+	var body bytes.Buffer
+	w := multipart.NewWriter(&body)
+	for name, value := range fields {
+		if err := w.WriteField(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, content := range files {
+		field, file, _ := bytes.Cut([]byte(name), []byte("/"))
+		part, err := w.CreateFormFile(string(field), string(file))
+		if err == nil {
+			_, err = part.Write(content)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, address, &body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", w.FormDataContentType())
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(res.Body)
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode != http.StatusOK {
+		t.Fatalf("%s %s: %s: %.300s", method, address, res.Status, text)
+	}
+	return res, text
+}
+
+// readSeg reads a DICOM segmentation onto a grid.
+func readSeg(t *testing.T, b []byte, g volume.Geometry) *dicomseg.Placed {
+	t.Helper()
+	s, err := dicomseg.Read(bytes.NewReader(b), int64(len(b)), dicom.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.OnGeometry(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestDICOMFolder holds that a folder of DICOM files is served as any other: its series is listed, downloaded, segmented, labelled
+// with NIfTI and with DICOM segmentations, and answers come as DICOM segmentations too.
+func TestDICOMFolder(t *testing.T) {
+	studies := t.TempDir()
+	image, organs := phantom.Abdomen([3]int{40, 32, 9}, [3]float64{8, 8, 15}, 1)
+	for n, x := range image.Voxels {
+		image.Voxels[n] = float32(int16(x)) // as CT is stored
+	}
+	const series = "1.2.826.77"
+	files := sliceFiles(t, image, series)
+	folder := filepath.Join(studies, "patient", "ct")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range files {
+		if err := os.WriteFile(filepath.Join(folder, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	address := serveFolder(t, writeApp(t, testYAML), studies)
+
+	_, text := call(t, http.MethodGet, address+"/datastore/?output=stats", nil, nil)
+	var stats struct{ Total, Completed int }
+	if err := json.Unmarshal(text, &stats); err != nil || stats.Total != 1 {
+		t.Fatalf("datastore %s, %v", text, err)
+	}
+	res, text := call(t, http.MethodGet, address+"/datastore/image?image="+series, nil, nil)
+	v, err := format.Decode("x.nii.gz", bytes.NewReader(text), volume.Limits{})
+	if err != nil || !slices.Equal(v.Voxels, image.Voxels) || image.Difference(v.Geometry) != "" {
+		t.Fatalf("image %v: %v, %s", res.Header, err, image.Difference(v.Geometry))
+	}
+	if got := res.Header.Get("Content-Disposition"); !bytes.Contains([]byte(got), []byte(series+".nii.gz")) {
+		t.Errorf("content disposition %q", got)
+	}
+
+	// Scribbles in, a DICOM segmentation out.
+	var label bytes.Buffer
+	scribbles := layers(v.Geometry, line([3]int{10, 12, 4}, 0, 6), line([3]int{30, 25, 4}, 0, 6))
+	if err := format.EncodeLabels("x.nii.gz", &label, scribbles, format.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	ask := address + "/infer/scribbles?image=" + series + "&output=dicom_seg"
+	params := `{"label_info":` + labelInfo + `,"selected_label_name":"liver","client_id":"c"}`
+	res, text = call(t, http.MethodPost, ask, map[string]string{"params": params}, map[string][]byte{"label/label.nii.gz": label.Bytes()})
+	if res.Header.Get("Content-Type") != "application/dicom" || !bytes.Contains([]byte(res.Header.Get("Content-Disposition")), []byte(".dcm")) {
+		t.Errorf("headers %v", res.Header)
+	}
+	answer := readSeg(t, text, v.Geometry)
+	if len(answer.Segments) != 1 || answer.Segments[0].Name != "liver" || answer.Segments[0].Type.Meaning != "Liver" || answer.Labels[v.Index(10, 12, 4)] != 1 {
+		t.Errorf("segments %+v, the stroke has label %d", answer.Segments, answer.Labels[v.Index(10, 12, 4)])
+	}
+
+	// A DICOM segmentation as the label, which clients then get as NIfTI, and as a DICOM segmentation again.
+	s, err := dicom.OpenFolder(t.Context(), os.DirFS(folder), dicom.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	grid, err := s.Grid()
+	if err != nil {
+		t.Fatal(err)
+	}
+	organs.Geometry = grid.Geometry
+	var segments []dicomseg.Segment
+	for n := range uint16(12) {
+		segments = append(segments, dicomseg.Segment{Label: n + 1, Name: fmt.Sprint("organ ", n+1)})
+	}
+	var seg bytes.Buffer
+	if err := dicomseg.Encode(&seg, organs, segments, grid, dicomseg.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	call(t, http.MethodPut, address+"/datastore/label?image="+series, nil, map[string][]byte{"label/seg.dcm": seg.Bytes()})
+	_, text = call(t, http.MethodGet, address+"/datastore/label?label="+series, nil, nil)
+	m, err := format.DecodeLabels("x.nii.gz", bytes.NewReader(text), volume.Limits{})
+	if err != nil || !slices.Equal(m.Labels, organs.Labels) || m.Difference(v.Geometry) != "" {
+		t.Errorf("label differs: %v", err)
+	}
+	_, text = call(t, http.MethodGet, address+"/datastore/label/info?label="+series, nil, nil)
+	if !bytes.Contains(text, []byte(`"organ 3"`)) {
+		t.Errorf("label info %s, want the segments' names", text)
+	}
+	_, text = call(t, http.MethodGet, address+"/datastore/label?output=dicom_seg&label="+series, nil, nil)
+	back := readSeg(t, text, v.Geometry)
+	names := map[uint16]string{}
+	for _, s := range back.Segments {
+		names[s.Label] = s.Name
+	}
+	for n, l := range organs.Labels {
+		if l != 0 && names[back.Labels[n]] != fmt.Sprint("organ ", l) || l == 0 && back.Labels[n] != 0 {
+			t.Fatalf("voxel %d is %q, want organ %d", n, names[back.Labels[n]], l)
+		}
+	}
+
+	// The same series as an upload: a session of its files, and one of an archive.
+	uploads := map[string][]byte{}
+	var archive bytes.Buffer
+	z := zip.NewWriter(&archive)
+	for name, b := range files {
+		uploads["files/"+name] = b
+		w, err := z.Create("series/" + name)
+		if err == nil {
+			_, err = w.Write(b)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	packed := map[string][]byte{"files/series.zip": archive.Bytes()}
+	for _, session := range []struct {
+		query  string
+		files  map[string][]byte
+		folder bool
+	}{{"", uploads, true}, {"?uncompress=true", packed, true}, {"", packed, false}} {
+		_, text = call(t, http.MethodPut, address+"/session/"+session.query, nil, session.files)
+		var made struct {
+			ID string `json:"session_id"`
+		}
+		if err := json.Unmarshal(text, &made); err != nil {
+			t.Fatal(err)
+		}
+		query := url.Values{"session_id": {made.ID}, "output": {"image"}}
+		if session.folder {
+			query.Set("output", "dicom_seg")
+		}
+		_, text = call(t, http.MethodPost, address+"/infer/scribbles?"+query.Encode(), map[string]string{"params": params}, map[string][]byte{"label/label.nii.gz": label.Bytes()})
+		if session.folder {
+			readSeg(t, text, v.Geometry)
+		} else if m, err := format.DecodeLabels("x.nrrd", bytes.NewReader(text), volume.Limits{}); err != nil || m.Difference(v.Geometry) != "" {
+			t.Errorf("answer for an archive: %v", err)
+		}
+	}
+}

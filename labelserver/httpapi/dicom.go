@@ -1,0 +1,361 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"net/http"
+	"os"
+	"strconv"
+
+	"github.com/labstack/echo/v4"
+
+	"scrawl/adapters/dicom"
+	"scrawl/adapters/dicomseg"
+	"scrawl/adapters/volume"
+	"scrawl/labelserver/annotation"
+	"scrawl/labelserver/api"
+	"scrawl/labelserver/session"
+)
+
+// openSeries opens the DICOM series that an image is made of, nil for an image of another format.
+func (s *Server) openSeries(ctx context.Context, key annotation.ImageKey) (*dicom.Series, error) {
+	switch key.Source {
+	case annotation.Stored:
+		item, err := s.o.Store.Image(ctx, key.ID)
+		if err != nil || item.Series == nil {
+			return nil, err
+		}
+		folder, names, err := item.Series(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return dicom.OpenSeries(ctx, folder, names, dicom.Limits{})
+	case annotation.Session:
+		folder, err := s.o.Sessions.Folder(key.ID)
+		if errors.Is(err, session.ErrOneFile) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		return dicom.OpenFolder(ctx, folder, dicom.Limits{})
+	}
+	return nil, nil
+}
+
+// checkDICOMSeg tells, before anything is computed, whether a request can be answered with a DICOM segmentation. What it says otherwise is
+// the incumbent's.
+func (s *Server) checkDICOMSeg(ctx context.Context, call *inferCall) error {
+	if !call.req.Params.Has("label_info") {
+		return api.Errorf(http.StatusNotFound, "Parameters for DICOM SEG inference cannot be empty!")
+	}
+	series, err := s.openSeries(ctx, call.req.Image.Key)
+	if err != nil {
+		return err
+	}
+	if series == nil {
+		return api.Errorf(http.StatusInternalServerError, "DICOM SEG format is not supported in a non-DICOM datastore")
+	}
+	call.series = series
+	return nil
+}
+
+// encodeDICOMSeg writes a label map on the grid of a series as a DICOM segmentation.
+func encodeDICOMSeg(series *dicom.Series, m *volume.LabelMap, segments []dicomseg.Segment, o dicomseg.Options) ([]byte, error) {
+	grid, err := series.Grid()
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	if err := dicomseg.Encode(&b, m, segments, grid, o); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// sendDICOM answers with a DICOM file.
+func sendDICOM(c echo.Context, file []byte) error {
+	c.Response().Header().Set("Content-Disposition", api.ContentDisposition(api.RandomFileName(".dcm")))
+	return replyBytes(c, http.StatusOK, "application/dicom", file)
+}
+
+// sendDICOMSeg answers an inference with a DICOM segmentation.
+func (s *Server) sendDICOMSeg(c echo.Context, call *inferCall, answer *annotation.Reply) error {
+	if answer.Label == nil {
+		return api.Errorf(http.StatusInternalServerError, "model %s gives no image, ask for output=json", call.req.Model)
+	}
+	segments := dicomSegments(answer.Label, answer.LabelNames, call.req.Params, call.req.LabelName)
+	for n := range segments {
+		segments[n].AlgorithmName = call.req.Model
+	}
+	file, err := encodeDICOMSeg(call.series, answer.Label, segments, dicomseg.Options{SeriesDescription: modelName(call.req.Params, call.req.Model)})
+	if err != nil {
+		return err
+	}
+	return sendDICOM(c, file)
+}
+
+// modelName is what the incumbent calls the series: the first label's model_name.
+func modelName(params *api.Object, model string) string {
+	for _, entry := range labelEntries(params) {
+		if name, ok := entry.Text("model_name"); ok && name != "" {
+			return name
+		}
+	}
+	return model
+}
+
+func labelEntries(params *api.Object) []*api.Object {
+	v, _ := params.Get("label_info")
+	list, _ := v.([]any)
+	var entries []*api.Object
+	for _, item := range list {
+		if o, _ := item.(*api.Object); o != nil {
+			entries = append(entries, o)
+		}
+	}
+	return entries
+}
+
+// labelNumber is the value that an entry of label_info means, 0 if it does not say.
+func labelNumber(entry *api.Object) uint16 {
+	for _, key := range []string{"idx", "labelID", "label", "id"} {
+		if n, ok := entry.Number(key); ok && n == math.Trunc(n) && n > 0 && n <= math.MaxUint16 {
+			return uint16(n)
+		}
+	}
+	return 0
+}
+
+// dicomSegments describes the labels in a map: by the names that came with it, and what label_info says of a segment of that name, or of
+// that number if nobody has named it. A map without a voxel has the segment that was asked for.
+func dicomSegments(m *volume.LabelMap, names []annotation.Segment, params *api.Object, asked string) []dicomseg.Segment {
+	entries := labelEntries(params)
+	var present [math.MaxUint16 + 1]bool
+	for _, label := range m.Labels {
+		present[label] = true
+	}
+	var segments []dicomseg.Segment
+	for label := 1; label <= math.MaxUint16; label++ {
+		if !present[label] {
+			continue
+		}
+		segment := dicomseg.Segment{Label: uint16(label)}
+		for _, n := range names {
+			if n.ID == label {
+				segment.Name = n.Name
+			}
+		}
+		for _, entry := range entries {
+			name, _ := entry.Text("name")
+			if segment.Name != "" && name == segment.Name || segment.Name == "" && labelNumber(entry) == segment.Label {
+				describe(&segment, name, entry)
+				break
+			}
+		}
+		if segment.Name == "" {
+			segment.Name = "Segment " + strconv.Itoa(label)
+		}
+		segments = append(segments, segment)
+	}
+	if len(segments) == 0 {
+		if asked == "" {
+			asked = "Segment 1"
+		}
+		segments = []dicomseg.Segment{{Label: 1, Name: asked}}
+	}
+	return segments
+}
+
+// describe reads an entry of label_info: description, color ([r,g,b] from 0 to 255) and dcmqi's segmentAttribute, which goes before both.
+func describe(segment *dicomseg.Segment, name string, entry *api.Object) {
+	segment.Name = name
+	segment.Description, _ = entry.Text("description")
+	segment.Color = readColor(entry, "color")
+	attribute, ok := entry.Object("segmentAttribute")
+	if !ok {
+		return
+	}
+	text := func(to *string, key string) {
+		if v, ok := attribute.Text(key); ok && v != "" {
+			*to = v
+		}
+	}
+	text(&segment.Name, "SegmentLabel")
+	text(&segment.Description, "SegmentDescription")
+	text(&segment.AlgorithmType, "SegmentAlgorithmType")
+	text(&segment.AlgorithmName, "SegmentAlgorithmName")
+	segment.Category = readCode(attribute, "SegmentedPropertyCategoryCodeSequence")
+	segment.Type = readCode(attribute, "SegmentedPropertyTypeCodeSequence")
+	segment.Modifier = readCode(attribute, "SegmentedPropertyTypeModifierCodeSequence")
+	if color := readColor(attribute, "recommendedDisplayRGBValue"); color != nil {
+		segment.Color = color
+	}
+}
+
+func readCode(o *api.Object, key string) dicomseg.Code {
+	code, _ := o.Object(key)
+	var c dicomseg.Code
+	c.Value, _ = code.Text("CodeValue")
+	c.Scheme, _ = code.Text("CodingSchemeDesignator")
+	c.Meaning, _ = code.Text("CodeMeaning")
+	return c
+}
+
+func readColor(o *api.Object, key string) *[3]float64 {
+	v, _ := o.Get(key)
+	list, _ := v.([]any)
+	if len(list) < 3 {
+		return nil
+	}
+	var color [3]float64
+	for c := range color {
+		n, ok := api.NewObject("n", list[c]).Number("n")
+		if !ok {
+			return nil
+		}
+		color[c] = n / 255
+	}
+	return &color
+}
+
+// isDICOM looks at the first bytes of an upload.
+func isDICOM(path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	head := make([]byte, 256)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, err
+	}
+	return dicom.IsFile(head[:n]), nil
+}
+
+// decodeDICOMLabels reads an uploaded DICOM segmentation onto the grid of its image.
+func (s *Server) decodeDICOMLabels(ctx context.Context, path string, image annotation.Image) (*dicomseg.Placed, error) {
+	series, err := s.openSeries(ctx, image.Key)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	var grid *dicom.Grid
+	if series != nil {
+		grid, err = series.Grid()
+	} else {
+		var v *volume.Volume
+		if v, err = image.Open(ctx); err == nil {
+			grid = &dicom.Grid{Geometry: v.Geometry}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	var placed *dicomseg.Placed
+	seg, err := dicomseg.Read(f, info.Size(), dicom.Limits{})
+	if err == nil {
+		placed, err = seg.On(grid)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the DICOM label: %w: %w", annotation.Invalid, err)
+	}
+	return placed, nil
+}
+
+// convertLabel makes NIfTI on the image's grid of an uploaded DICOM segmentation, in a temporary file, so that every client reads the
+// label; what the segments are called goes into the info. Uploads of other formats stay as they are.
+func (s *Server) convertLabel(ctx context.Context, id string, file *api.File, info *api.Object) (path, ext string, done func(), err error) {
+	done = func() {}
+	is, err := isDICOM(file.Path)
+	if err != nil || !is {
+		return file.Path, file.Ext, done, err
+	}
+	image, err := s.storedImage(id)
+	if err != nil {
+		return "", "", done, err
+	}
+	placed, err := s.decodeDICOMLabels(ctx, file.Path, image)
+	if err != nil {
+		return "", "", done, err
+	}
+	if !info.Has("label_info") {
+		info.Set("label_info", labelInfo(placed.Segments))
+	}
+	if placed.Overlapping > 0 {
+		info.Set("overlapping_voxels", placed.Overlapping)
+	}
+	const converted = ".nii.gz"
+	text, err := s.encodeLabels(converted, placed.LabelMap, smallestType(placed.LabelMap), true)
+	if err != nil {
+		return "", "", done, err
+	}
+	f, err := os.CreateTemp(s.o.UploadDir, "scrawl-label-")
+	if err != nil {
+		return "", "", done, err
+	}
+	done = func() { _ = os.Remove(f.Name()) } // the store has its own copy
+	_, err = f.Write(text)
+	return f.Name(), converted, done, errors.Join(err, f.Close())
+}
+
+// labelInfo names segments as clients do.
+func labelInfo(segments []dicomseg.Segment) []any {
+	list := []any{}
+	for _, segment := range segments {
+		entry := api.NewObject("name", segment.Name, "idx", int(segment.Label))
+		if c := segment.Color; c != nil {
+			entry.Set("color", []any{math.Round(c[0] * 255), math.Round(c[1] * 255), math.Round(c[2] * 255)})
+		}
+		list = append(list, entry)
+	}
+	return list
+}
+
+// sendLabelAs answers with a label of an image of DICOM files as a DICOM segmentation.
+func (s *Server) sendLabelAs(c echo.Context, id, tag string) error {
+	ctx := c.Request().Context()
+	item, err := s.o.Store.Label(ctx, id, tag)
+	if err != nil {
+		return missing(err, "Label")
+	}
+	series, err := s.openSeries(ctx, annotation.ImageKey{Source: annotation.Stored, ID: id})
+	if err != nil {
+		return err
+	}
+	if series == nil {
+		return api.Errorf(http.StatusBadRequest, "image %q is not made of DICOM files, so its labels cannot be given as DICOM", id)
+	}
+	m, err := s.storedLabel(ctx, id, tag)
+	if err != nil {
+		return err
+	}
+	file, err := encodeDICOMSeg(series, m, dicomSegments(m, nil, item.Info, ""), dicomseg.Options{SeriesDescription: modelName(item.Info, "Labels")})
+	if err != nil {
+		return err
+	}
+	return sendDICOM(c, file)
+}
+
+// sessionFolder reads the image that a session of several files is.
+func (s *Server) sessionFolder(ctx context.Context, folder fs.FS) (*volume.Volume, error) {
+	image, err := dicom.ReadFolder(ctx, folder, dicom.Limits{})
+	if err != nil {
+		return nil, fmt.Errorf("reading the session's image: %w: %w", annotation.Invalid, err)
+	}
+	return image.Volume, nil
+}
