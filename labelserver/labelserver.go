@@ -18,6 +18,7 @@ import (
 	"scrawl/apps"
 	"scrawl/apps/interact"
 	"scrawl/engine/adapt"
+	"scrawl/engine/lower"
 	"scrawl/engine/onnx"
 	"scrawl/engine/ort"
 	"scrawl/labelserver/annotation"
@@ -84,10 +85,11 @@ func New(ctx context.Context, cfg *config.Config, p Parts) (*Server, error) {
 func imageShare(memory int64) int64 { return memory / 2 }
 
 func (s *Server) load(ctx context.Context, app *apps.App, lib *ort.Library) ([]annotation.Entry, error) {
+	// Threads that spin while they wait are a sixth faster on an idle machine, and many times slower on one whose cores
+	// something else needs too, such as a viewer.
+	compiler := lower.NewCompiler(lib, ort.Options{Device: s.cfg.Runtime.Device, Threads: s.cfg.Runtime.Threads, NoSpinning: true})
 	compile := func(model *onnx.Model) (adapt.Session, error) {
-		// Threads that spin while they wait are a sixth faster on an idle machine, and many times slower on one whose cores
-		// something else needs too, such as a viewer.
-		session, err := lib.Compile(model, ort.Options{Device: s.cfg.Runtime.Device, Threads: s.cfg.Runtime.Threads, NoSpinning: true})
+		session, err := compiler.Compile(model)
 		if err != nil {
 			return nil, err
 		}

@@ -27,6 +27,7 @@ import (
 	"scrawl/apps/interact"
 	"scrawl/apps/simulate"
 	"scrawl/engine/adapt"
+	"scrawl/engine/lower"
 	"scrawl/engine/onnx"
 	"scrawl/engine/ort"
 )
@@ -106,7 +107,7 @@ func (f *evalFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer func() { _ = lib.Close() }() // the process ends
-	sessions := &sessions{lib: lib, options: ort.Options{Device: f.device, Threads: f.threads, NoSpinning: true}}
+	sessions := &sessions{compiler: lower.NewCompiler(lib, ort.Options{Device: f.device, Threads: f.threads, NoSpinning: true})}
 	defer sessions.close()
 	model, hash, err := f.load(sessions.compile)
 	if err != nil {
@@ -374,14 +375,13 @@ func override(m *apps.Model, changes []string) error {
 
 // sessions compiles models, remembers where they run, and closes them at the end.
 type sessions struct {
-	lib      *ort.Library
-	options  ort.Options
+	compiler *lower.Compiler
 	provider string
 	open     []*ort.Session
 }
 
 func (s *sessions) compile(model *onnx.Model) (adapt.Session, error) {
-	session, err := s.lib.Compile(model, s.options)
+	session, err := s.compiler.Compile(model)
 	if err != nil {
 		return nil, err
 	}

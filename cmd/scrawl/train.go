@@ -14,6 +14,7 @@ import (
 	"scrawl/apps/atomicfile"
 	"scrawl/apps/pretrain"
 	"scrawl/engine/adapt"
+	"scrawl/engine/lower"
 	"scrawl/engine/onnx"
 	"scrawl/engine/ort"
 )
@@ -69,7 +70,8 @@ func openLibrary(ctx context.Context, explicit string) (*ort.Library, error) {
 
 // compiler makes sessions of a library.
 func compiler(lib *ort.Library, o ort.Options) adapt.Compiler {
-	return func(model *onnx.Model) (adapt.Session, error) { return lib.Compile(model, o) }
+	c := lower.NewCompiler(lib, o)
+	return func(model *onnx.Model) (adapt.Session, error) { return c.Compile(model) }
 }
 
 // trainingProgress draws a bar in a terminal, and elsewhere writes a line now and then.

@@ -4,9 +4,7 @@ import (
 	"testing"
 
 	"scrawl/engine/adapt"
-	"scrawl/engine/onnx"
 	"scrawl/engine/ort"
-	"scrawl/engine/ort/orttest"
 	"scrawl/engine/tensor"
 	"scrawl/engine/train"
 )
@@ -18,14 +16,7 @@ func benchmarked(b *testing.B) *adapt.Engine {
 	if err != nil {
 		b.Fatal(err)
 	}
-	lib := orttest.Library(b)
-	return engine(b, network(b, m, adapt.Trainable{}), func(model *onnx.Model) (adapt.Session, error) {
-		s, err := lib.Compile(model, ort.Options{})
-		if err == nil {
-			b.Cleanup(func() { _ = s.Close() })
-		}
-		return s, err
-	})
+	return engine(b, network(b, m, adapt.Trainable{}), lowered(b, ort.Options{}))
 }
 
 func BenchmarkPredict(b *testing.B) {

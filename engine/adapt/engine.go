@@ -71,20 +71,25 @@ func (e *Engine) session(key string, graph func() (*onnx.Model, error)) (Session
 	return b.session, b.err
 }
 
-func (e *Engine) predictSession(frozen bool) (Session, error) {
+// The sessions below are for images of the given sizes, and for others with the same factors: see [Network.forMultiples].
+
+func (e *Engine) predictSession(frozen bool, sizes []int) (Session, error) {
 	key := "predict"
 	if frozen {
 		key = "source"
 	}
-	return e.session(key, func() (*onnx.Model, error) { return e.net.PredictGraph(frozen), nil })
+	n := e.net.forMultiples(sizes)
+	return e.session(fmt.Sprintf("%s of %d", key, n.multiple), func() (*onnx.Model, error) { return n.PredictGraph(frozen), nil })
 }
 
-func (e *Engine) pseudoSession() (Session, error) {
-	return e.session("pseudo", func() (*onnx.Model, error) { return e.net.PseudoGraph(e.images) })
+func (e *Engine) pseudoSession(sizes []int) (Session, error) {
+	n := e.net.forMultiples(sizes)
+	return e.session(fmt.Sprintf("pseudo of %d", n.multiple), func() (*onnx.Model, error) { return n.PseudoGraph(e.images) })
 }
 
-func (e *Engine) stepSession(o StepOptions) (Session, error) {
-	return e.session(fmt.Sprintf("step %+v", o), func() (*onnx.Model, error) { return e.net.StepGraph(o) })
+func (e *Engine) stepSession(o StepOptions, sizes []int) (Session, error) {
+	n := e.net.forMultiples(sizes)
+	return e.session(fmt.Sprintf("step %+v of %d", o, n.multiple), func() (*onnx.Model, error) { return n.StepGraph(o) })
 }
 
 // isSource reports whether w is the network's own set, not merely equal to it.
@@ -109,7 +114,7 @@ func (e *Engine) Predict(ctx context.Context, w Weights, x *tensor.Tensor) (*ten
 		return e.predictEach(ctx, w, x)
 	}
 	frozen := e.isSource(w)
-	s, err := e.predictSession(frozen)
+	s, err := e.predictSession(frozen, x.Shape()[2:])
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +225,7 @@ func (e *Engine) learn(ctx context.Context, o StepOptions, sets Sets, l Lesson) 
 // answer holds the new ones in the same order, and the losses of each step. When the student's weights are no longer
 // finite the error is ErrDiverged.
 func (e *Engine) Step(ctx context.Context, o StepOptions, sets []Weights, l Lesson) ([]Weights, [][2]float32, error) {
-	s, err := e.stepSession(o)
+	s, err := e.stepSession(o, l.X.Shape()[3:])
 	if err != nil {
 		return nil, nil, err
 	}

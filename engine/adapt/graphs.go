@@ -62,6 +62,8 @@ func (n *Network) image(name string, channels int, lead ...any) onnx.Value {
 	for i, axis := range axisNames(len(n.Size)) {
 		if n.Size[i] > 0 {
 			dims = append(dims, n.Size[i])
+		} else if n.multiple > 1 {
+			dims = append(dims, fmt.Sprintf("%d*%s", n.multiple, axis))
 		} else {
 			dims = append(dims, axis)
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"scrawl/engine/adapt"
+	"scrawl/engine/lower"
 	"scrawl/engine/onnx"
 	"scrawl/engine/onnx/refexec"
 	"scrawl/engine/ort"
@@ -25,17 +26,22 @@ func onRuntime(tb testing.TB) adapt.Compiler {
 	return compiling(tb, ort.Options{Threads: 1, NoSpinning: true})
 }
 
-// onThreads compiles for speed on that many threads.
-func onThreads(tb testing.TB, threads int) adapt.Compiler {
+// lowered compiles for the machine's ONNX Runtime as the product does: rewritten for its CPU.
+func lowered(tb testing.TB, o ort.Options) adapt.Compiler {
 	tb.Helper()
-	return compiling(tb, ort.Options{Threads: threads})
+	return closing(tb, lower.NewCompiler(orttest.Library(tb), o).Compile)
 }
 
 func compiling(tb testing.TB, o ort.Options) adapt.Compiler {
 	tb.Helper()
 	lib := orttest.Library(tb)
+	return closing(tb, func(m *onnx.Model) (*ort.Session, error) { return lib.Compile(m, o) })
+}
+
+// closing closes the sessions at the test's end.
+func closing(tb testing.TB, compile func(*onnx.Model) (*ort.Session, error)) adapt.Compiler {
 	return func(model *onnx.Model) (adapt.Session, error) {
-		s, err := lib.Compile(model, o)
+		s, err := compile(model)
 		if err != nil {
 			return nil, err
 		}

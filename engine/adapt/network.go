@@ -40,6 +40,8 @@ type Network struct {
 	// Size has an entry for each spatial axis of the images, outermost first: two for slices [H,W], three for volumes
 	// [D,H,W]. It is the only size the network takes, or 0 where it takes any.
 	Size []int
+	// multiple, when above 1, is what the graphs may take all free sizes to be multiples of: see [Network.forMultiples].
+	multiple int
 	// oneByOne tells that the graph takes one image at a time: its batch axis has the size 1 written into it.
 	oneByOne bool
 	// single tells that the graph has one output channel, the logit of the foreground against background.
@@ -175,6 +177,23 @@ func follows(in, declared, out onnx.Shape) bool {
 		}
 	}
 	return true
+}
+
+// multiples are what sizes may be multiples of, in falling order.
+var multiples = []int{32, 16, 8}
+
+// forMultiples returns the network for images of the given sizes, innermost last. Where all sizes are multiples of 8, 16 or 32 its graphs
+// may rely on that: halving and doubling them then are exact, and gradients need no code for remainders. Few sets of graphs thus serve
+// all sizes, and one those of nearly every network in use.
+func (n *Network) forMultiples(sizes []int) *Network {
+	c := *n
+	for _, m := range multiples {
+		if !slices.ContainsFunc(sizes, func(s int) bool { return s%m != 0 }) {
+			c.multiple = m
+			break
+		}
+	}
+	return &c
 }
 
 // axisNames are the symbols of the spatial axes in the graphs made here.

@@ -208,7 +208,7 @@ func (e *Engine) pseudoMask(ctx context.Context, c Config, teacher Weights, s Sl
 	if n == 0 {
 		return soften(p, c.Temperature), planes(size, 1, 1), nil
 	}
-	session, err := e.pseudoSession()
+	session, err := e.pseudoSession(s.X.Shape()[2:])
 	if err != nil {
 		return nil, nil, err
 	}

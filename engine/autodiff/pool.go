@@ -30,7 +30,7 @@ func (t *tape) filled(v, x string, win window) string {
 	var ends []string
 	for i := range win.kernel {
 		d := t.shape(x)[i+2]
-		exact = exact && d.Known() && d.Size%win.kernel[i] == 0
+		exact = exact && onnx.Divisible(d, win.kernel[i])
 		k := t.b.Int64s(win.kernel[i])
 		dim := t.dim(x, i+2)
 		ends = append(ends, t.sub(dim, t.mul(t.div(dim, k), k)))

@@ -390,6 +390,16 @@ func Multiple(a, b Dim) (k int64, ok bool) {
 	return 0, false
 }
 
+// Divisible reports whether d is a multiple of k whatever the symbols stand for.
+func Divisible(d Dim, k int64) bool {
+	for _, c := range newAlgebra().of(d) {
+		if c%k != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 func floorQuotient(c, d int64) int64 {
 	q := c / d
 	if c%d != 0 && (c < 0) != (d < 0) {

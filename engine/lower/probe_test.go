@@ -1,0 +1,15 @@
+package lower_test
+
+import (
+	"testing"
+
+	"scrawl/engine/lower"
+	"scrawl/engine/ort/orttest"
+)
+
+func TestProbe(t *testing.T) {
+	lib := orttest.Library(t)
+	if a, b := target(t, lib), lower.Probe(lib); a != b {
+		t.Errorf("one CPU wants %v and %v", a, b)
+	}
+}
