@@ -6,6 +6,8 @@
 //	1.2.840.10008.1.2.4.51  JPEG extended           factors, restarts. Not: progressive, arithmetic, hierarchical
 //	1.2.840.10008.1.2.4.57  JPEG lossless           process 14: 2 to 16 bits, all predictors, point transform, restarts
 //	1.2.840.10008.1.2.4.70  JPEG lossless SV1       the same
+//	1.2.840.10008.1.2.4.80  JPEG-LS lossless        ISO 14495-1: 2 to 16 bits, all interleave modes, preset parameters, restarts.
+//	1.2.840.10008.1.2.4.81  JPEG-LS near-lossless   Not: mapping tables, point transform, sub-sampling, HP's colour transforms
 //	1.2.840.10008.1.2.4.90  JPEG 2000 lossless      ISO 15444-1, bare codestreams and JP2 files: both wavelets and colour
 //	1.2.840.10008.1.2.4.91  JPEG 2000               transforms, tiles and tile-parts, layers, precincts, all progressions and their
 //	                                                changes, all code block styles, packed headers, max-shift regions of interest,
@@ -26,6 +28,7 @@ import (
 	"scrawl/adapters/dicom/codec/internal/frame"
 	"scrawl/adapters/dicom/codec/internal/jpeg"
 	"scrawl/adapters/dicom/codec/internal/jpeg2000"
+	"scrawl/adapters/dicom/codec/internal/jpegls"
 	"scrawl/adapters/volume"
 )
 
@@ -84,12 +87,18 @@ var syntaxes = map[string]syntax{
 	"1.2.840.10008.1.2.4.51": {"JPEG extended", decodeJPEG},
 	"1.2.840.10008.1.2.4.57": {"JPEG lossless", decodeJPEG},
 	"1.2.840.10008.1.2.4.70": {"JPEG lossless", decodeJPEG},
+	"1.2.840.10008.1.2.4.80": {"JPEG-LS lossless", decodeJPEGLS},
+	"1.2.840.10008.1.2.4.81": {"JPEG-LS", decodeJPEGLS},
 	"1.2.840.10008.1.2.4.90": {"JPEG 2000 lossless", decodeJPEG2000},
 	"1.2.840.10008.1.2.4.91": {"JPEG 2000", decodeJPEG2000},
 }
 
 func decodeJPEG(data []byte, _ Frame, d frame.Declared) (frame.Image, error) {
 	return jpeg.Decode(data, d)
+}
+
+func decodeJPEGLS(data []byte, _ Frame, d frame.Declared) (frame.Image, error) {
+	return jpegls.Decode(data, d)
 }
 
 func decodeJPEG2000(data []byte, _ Frame, d frame.Declared) (frame.Image, error) {

@@ -2,7 +2,6 @@ package codec_test
 
 import (
 	"archive/zip"
-	"encoding/binary"
 	"encoding/json"
 	"io/fs"
 	"os"
@@ -55,9 +54,7 @@ func goldenFrames(t testing.TB) []goldenFrame {
 	for i := range frames {
 		f := &frames[i]
 		f.data = read(f.Name)
-		for raw := read(f.Want); len(raw) >= 4; raw = raw[4:] {
-			f.samples = append(f.samples, int32(binary.LittleEndian.Uint32(raw)))
-		}
+		f.samples = nativeSamples(read(f.Want), f.frame())
 	}
 	return frames
 }

@@ -148,23 +148,20 @@ func splitFrames(data []byte, length, n int) [][]byte {
 	return items
 }
 
-// native reads an uncompressed frame as stored values.
-func native(p part10, frame int) []int32 {
-	f := p.frames[frame]
-	n := p.Rows * p.Columns * p.Samples
-	out := make([]int32, n)
-	shift := 32 - p.BitsStored
+// nativeSamples reads an uncompressed little endian frame as stored values.
+func nativeSamples(raw []byte, f codec.Frame) []int32 {
+	size := f.BitsAllocated / 8
+	shift := 32 - f.BitsStored
+	out := make([]int32, len(raw)/size)
 	for i := range out {
-		var v int32
-		if p.BitsAllocated == 8 {
-			v = int32(f[i])
+		var b [4]byte
+		copy(b[:], raw[i*size:][:size])
+		v := binary.LittleEndian.Uint32(b[:])
+		if f.Signed {
+			out[i] = int32(v<<shift) >> shift
 		} else {
-			v = int32(binary.LittleEndian.Uint16(f[2*i:]))
+			out[i] = int32(v)
 		}
-		if p.Signed {
-			v = v << shift >> shift
-		}
-		out[i] = v
 	}
 	return out
 }
@@ -181,6 +178,10 @@ func TestReferences(t *testing.T) {
 		{"codecs_wg04/US1/US1_RLE.dcm", "codecs_wg04/US1/US1_UNC.dcm", 0},
 		{"codecs_wg04/CT1/CT1_JPLL.dcm", "codecs_wg04/CT1/CT1_UNC.dcm", 0},
 		{"codecs_wg04/MR1/MR1_JPLL.dcm", "codecs_wg04/MR1/MR1_UNC.dcm", 0},
+		{"codecs_wg04/CT1/CT1_JLSL.dcm", "codecs_wg04/CT1/CT1_UNC.dcm", 0},
+		{"codecs_wg04/MR1/MR1_JLSL.dcm", "codecs_wg04/MR1/MR1_UNC.dcm", 0},
+		{"codecs_wg04/CT1/CT1_JLSN.dcm", "codecs_wg04/CT1/CT1_UNC.dcm", 4},
+		{"codecs_wg04/MR1/MR1_JLSN.dcm", "codecs_wg04/MR1/MR1_UNC.dcm", 4},
 		{"codecs_wg04/CT1/CT1_J2KR.dcm", "codecs_wg04/CT1/CT1_UNC.dcm", 0},
 		{"codecs_wg04/MR1/MR1_J2KR.dcm", "codecs_wg04/MR1/MR1_UNC.dcm", 0},
 		{"codecs_wg04/US1/US1_J2KR.dcm", "codecs_wg04/US1/US1_UNC.dcm", 0},
@@ -198,7 +199,7 @@ func TestReferences(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				within(t, img.Samples, native(reference, i), c.tolerance)
+				within(t, img.Samples, nativeSamples(reference.frames[i], reference.Frame), c.tolerance)
 			}
 		})
 	}
