@@ -127,7 +127,7 @@ func (t *tape) visit(n *onnx.Node, useful map[string]bool) error {
 	}
 	rule, ok := t.rules[n.Op]
 	if !ok || n.Domain != "" && n.Domain != "ai.onnx" {
-		return unsupported(n, "the operator has no vector-Jacobian product here; freeze the weights before this node, or export the model with a decomposed form of it")
+		return unsupported(n, "the operator has no vector-Jacobian product here; freeze the weights before this node, or %s", wayOut(n))
 	}
 	dxs, err := rule(t, call{Node: n, dys: dys, want: want})
 	if err != nil {
@@ -139,6 +139,27 @@ func (t *tape) visit(n *onnx.Node, useful map[string]bool) error {
 		}
 	}
 	return nil
+}
+
+// wayOut is the nearest way to a model without the node.
+func wayOut(n *onnx.Node) string {
+	switch {
+	case n.Domain == "com.microsoft", n.Domain == "com.ms.internal.nhwc":
+		return "take the model from before ONNX Runtime optimised it"
+	case n.Domain != "" && n.Domain != "ai.onnx":
+		return "export the model without the custom operators of domain " + n.Domain
+	}
+	switch n.Op {
+	case "If":
+		return "export the model with fixed sizes, which decide its condition"
+	case "Loop", "Scan", "SequenceMap":
+		return "export the model by tracing, which unrolls it"
+	case "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger":
+		return "take the model from before it was quantised"
+	case "ReduceProd":
+		return "write it as the exponential of a sum of logarithms"
+	}
+	return "export the model with a decomposed form of it"
 }
 
 // UnsupportedError says that a node stands between the loss and a wanted value and cannot be differentiated.

@@ -138,6 +138,28 @@ func vjpCos(t *tape, c call) ([]string, error) {
 	return one(t.op("Neg", t.mul(c.dy(), t.op("Sin", c.Inputs[0]))))
 }
 
+// Tan: dx = dy ⊙ (1 + y²).
+func vjpTan(t *tape, c call) ([]string, error) {
+	return one(t.mul(c.dy(), t.add(t.mul(c.y(), c.y()), t.f(1))))
+}
+
+// Atan: dx = dy / (1 + x²).
+func vjpAtan(t *tape, c call) ([]string, error) {
+	x := c.Inputs[0]
+	return one(t.div(c.dy(), t.add(t.mul(x, x), t.f(1))))
+}
+
+// Softsign: y = x / (1+|x|); dx = dy ⊙ (1−|y|)².
+func vjpSoftsign(t *tape, c call) ([]string, error) {
+	s := t.sub(t.f(1), t.op("Abs", c.y()))
+	return one(t.mul(c.dy(), t.mul(s, s)))
+}
+
+// ThresholdedRelu: dx = dy ⊙ [x > α].
+func vjpThresholdedRelu(t *tape, c call) ([]string, error) {
+	return one(t.mul(c.dy(), t.mask(t.op("Greater", c.Inputs[0], t.f(float64(c.Float("alpha", 1)))))))
+}
+
 // Clip: dx = dy ⊙ [min ≤ x ≤ max]; the bounds get no gradient.
 func vjpClip(t *tape, c call) ([]string, error) {
 	x, dx := c.Inputs[0], c.dy()
@@ -191,6 +213,12 @@ func vjpAdd(t *tape, c call) ([]string, error) {
 
 // Sum, of any number of inputs: each gets dy.
 func vjpSum(t *tape, c call) ([]string, error) { return vjpAdd(t, c) }
+
+// Mean, of n inputs: each gets dy / n.
+func vjpMean(t *tape, c call) ([]string, error) {
+	dy := t.scale(c.dy(), 1/float64(len(c.Inputs)))
+	return t.broadcasted(c, func(int) string { return dy })
+}
 
 // Sub: da = dy, db = −dy.
 func vjpSub(t *tape, c call) ([]string, error) {

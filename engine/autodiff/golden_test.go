@@ -72,7 +72,7 @@ func unpack[T tensor.Element](shape []int, data []byte) (*tensor.Tensor, error) 
 
 // groups are the files of testdata, without their ending.
 var groups = []string{
-	"convolution", "normalization", "activation", "pooling", "resize", "shape", "arithmetic", "reduction", "linear", "chain", "export",
+	"convolution", "normalization", "activation", "pooling", "resize", "shape", "arithmetic", "reduction", "linear", "chain", "export", "selection",
 }
 
 func loadGoldens(tb testing.TB, group string) []*golden {

@@ -142,3 +142,19 @@ func (t *tape) layerStatistics(c call) (rstd, mean string) {
 	}
 	return c.Outputs[2], c.Outputs[1]
 }
+
+// LpNormalization: y = x/n, n the 1- or 2-norm along the axis. For p = 2, dx = (dy − y·Σ dy⊙y)/n; for p = 1 the y before the sum is sign(x).
+func vjpLpNormalization(t *tape, c call) ([]string, error) {
+	x := c.Inputs[0]
+	a, err := t.axis(c, -1)
+	if err != nil {
+		return nil, err
+	}
+	norm, direction := "ReduceL2", c.y()
+	if c.Int("p", 2) == 1 {
+		norm, direction = "ReduceL1", t.op("Sign", x)
+	}
+	n := t.reduce(norm, x, true, a)
+	along := t.mul(direction, t.sum(t.mul(c.dy(), c.y()), true, a))
+	return one(t.div(t.sub(c.dy(), along), n))
+}

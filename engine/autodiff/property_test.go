@@ -32,7 +32,11 @@ func checkRandom(t *rapid.T, symbolic bool, op string, attrs map[string]onnx.Att
 		for _, name := range sortedKeys(inits) {
 			g.Initializers = append(g.Initializers, onnx.Initializer{Name: name, Tensor: inits[name]})
 		}
-		g.Nodes = []*onnx.Node{{Name: "node", Op: op, Inputs: args, Outputs: []string{"y"}, Attrs: attrs}}
+		outputs := []string{"y"}
+		if op == "Split" {
+			outputs = append(outputs, "rest")
+		}
+		g.Nodes = []*onnx.Node{{Name: "node", Op: op, Inputs: args, Outputs: outputs, Attrs: attrs}}
 		return &onnx.Model{IRVersion: 8, Opsets: map[string]int64{"": onnx.Opset}, Graph: g}
 	}
 	forward, m := build(), build()

@@ -183,6 +183,18 @@ func vjpReduceLogSumExp(t *tape, c call) ([]string, error) {
 	return one(t.mul(dy, t.op("Exp", t.sub(c.Inputs[0], t.kept(c, r, c.y())))))
 }
 
+// ReduceLogSum: y = ln Σx, so dx = dy ⊙ e^{−y}, repeated.
+func vjpReduceLogSum(t *tape, c call) ([]string, error) {
+	dy, r, err := t.spread(c)
+	if err != nil {
+		return nil, err
+	}
+	if r.none { // each element is its own sum
+		return one(t.div(dy, c.Inputs[0]))
+	}
+	return one(t.op("Expand", t.mul(dy, t.op("Exp", t.op("Neg", t.kept(c, r, c.y())))), t.shapeOf(c.Inputs[0])))
+}
+
 // CumSum: dx is the cumulative sum of dy from the other end.
 func vjpCumSum(t *tape, c call) ([]string, error) {
 	return one(t.b.Op("CumSum", []string{c.dy(), c.Inputs[1]},

@@ -19,24 +19,27 @@ func table() map[string]vjp {
 		"Softplus": vjpSoftplus, "Tanh": vjpTanh, "Erf": vjpErf, "Exp": vjpExp, "Log": vjpLog, "Sqrt": vjpSqrt,
 		"Neg": vjpNeg, "Abs": vjpAbs, "Reciprocal": vjpReciprocal, "Sin": vjpSin, "Cos": vjpCos, "Clip": vjpClip,
 		"Identity": vjpIdentity, "Cast": vjpCast, "Add": vjpAdd, "Sub": vjpSub, "Mul": vjpMul, "Div": vjpDiv, "Pow": vjpPow,
-		"Sum": vjpSum, "Min": vjpExtremum, "Max": vjpExtremum, "Where": vjpWhere,
+		"Softsign": vjpSoftsign, "Tan": vjpTan, "Atan": vjpAtan, "ThresholdedRelu": vjpThresholdedRelu,
+		"Sum": vjpSum, "Mean": vjpMean, "Min": vjpExtremum, "Max": vjpExtremum, "Where": vjpWhere,
 		"Floor": vjpZero, "Ceil": vjpZero, "Round": vjpZero, "Sign": vjpZero,
 		// reduce.go
 		"Softmax": vjpSoftmax, "LogSoftmax": vjpLogSoftmax, "ReduceSum": vjpReduceSum, "ReduceMean": vjpReduceMean,
 		"ReduceMax": vjpReduceExtremum, "ReduceMin": vjpReduceExtremum, "ReduceL1": vjpReduceL1, "ReduceL2": vjpReduceL2,
-		"ReduceSumSquare": vjpReduceSumSquare, "ReduceLogSumExp": vjpReduceLogSumExp, "CumSum": vjpCumSum,
+		"ReduceSumSquare": vjpReduceSumSquare, "ReduceLogSumExp": vjpReduceLogSumExp, "ReduceLogSum": vjpReduceLogSum, "CumSum": vjpCumSum,
 		// shape.go
 		"Reshape": vjpReshape, "Flatten": vjpReshape, "Squeeze": vjpReshape, "Unsqueeze": vjpReshape,
 		"Transpose": vjpTranspose, "Concat": vjpConcat, "Split": vjpSplit, "Slice": vjpSlice, "Pad": vjpPad,
 		"Expand": vjpExpand, "Tile": vjpTile, "Gather": vjpGather, "GatherElements": vjpGatherElements,
 		"DepthToSpace": vjpDepthToSpace, "SpaceToDepth": vjpSpaceToDepth,
+		// selection.go
+		"Trilu": vjpTrilu, "GatherND": vjpGatherND, "ScatterND": vjpScatterND, "ScatterElements": vjpScatterElements, "TopK": vjpTopK,
 		// linear.go
 		"MatMul": vjpMatMul, "Gemm": vjpGemm, "Einsum": vjpEinsum,
 		// conv.go
 		"Conv": vjpConv, "ConvTranspose": vjpConvTranspose,
 		// normalization.go
 		"BatchNormalization": vjpBatchNormalization, "InstanceNormalization": vjpInstanceNormalization,
-		"LayerNormalization": vjpLayerNormalization,
+		"LayerNormalization": vjpLayerNormalization, "LpNormalization": vjpLpNormalization,
 		// pool.go
 		"MaxPool": vjpMaxPool, "AveragePool": vjpAveragePool, "GlobalAveragePool": vjpGlobalAveragePool,
 		"GlobalMaxPool": vjpGlobalMaxPool,

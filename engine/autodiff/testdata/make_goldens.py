@@ -5,7 +5,7 @@ Every case is a small ONNX model (declared float32), its inputs (float32), a cot
 gradients that PyTorch computes for the same numbers in float64. While it writes a case the script also runs the ONNX model in ONNX
 Runtime and fails if it and the PyTorch function disagree, so that a wrong case cannot become a golden.
 
-    python make_goldens.py            # writes *.json.gz next to itself
+    python make_goldens.py [GROUP ...]   # writes *.json.gz next to itself, all or those groups
 
 Needs numpy, onnx, onnxruntime and torch (made with numpy 1.26/2.x, onnx 1.23.2, onnxruntime 1.31.1, torch 2.5.1).
 Form of a file: {"group": …, "cases": [{"name", "op", "model", "inputs", "outputs", "dy", "grads", "dynamic"}]}; a tensor is
@@ -18,6 +18,7 @@ import io
 import json
 import math
 import pathlib
+import sys
 import warnings
 
 import numpy as np
@@ -631,6 +632,44 @@ def linear_cases():
     case("einsum transpose", "Einsum", node("Einsum", "x", equation="ijk->kji"), lambda x: torch.einsum("ijk->kji", x), dyn="", x=r(2, 3, 4))
 
 
+# ------------------------------------------------------------------------------------------------------------------ selection
+def selection_cases():
+    global rng
+    rng = np.random.default_rng(11)
+    for upper in (0, 1):
+        case(f"trilu upper {upper}", "Trilu", node("Trilu", "x", upper=upper), torch.triu if upper else torch.tril, x=r(2, 3, 4))
+        case(f"trilu upper {upper} k", "Trilu", node("Trilu", "x k", upper=upper), lambda x: (torch.triu if upper else torch.tril)(x, -1),
+             inits={"k": np.int64(-1)}, x=r(2, 4, 3))
+    case("gathernd", "GatherND", node("GatherND", "x i"), lambda x: torch.stack([x[1, 2], x[0, 1], x[1, 2]]), dyn="",
+         inits={"i": np.array([[1, 2], [0, 1], [1, 2]], np.int64)}, x=r(2, 3, 4))
+    case("gathernd elements", "GatherND", node("GatherND", "x i"), lambda x: torch.stack([x[1, 2], x[0, 0]]).reshape(2, 1), dyn="",
+         inits={"i": np.array([[[1, 2]], [[0, 0]]], np.int64)}, x=r(2, 3))
+
+    def put(x, u, add):
+        y = x.clone()
+        for k, row in enumerate((2, 0)):
+            y[row] = u[k] + (y[row] if add else 0)
+        return y
+    for mode in ("none", "add"):
+        case(f"scatternd {mode}", "ScatterND", node("ScatterND", "x i u", reduction=mode), lambda x, u: put(x, u, mode == "add"), dyn="",
+             inits={"i": np.array([[2], [0]], np.int64)}, x=r(3, 4), u=r(2, 4))
+        idx = np.array([[0, 2, 1], [2, 0, 0]], np.int64)
+        case(f"scatterelements {mode}", "ScatterElements", node("ScatterElements", "x i u", axis=1, reduction=mode),
+             lambda x, u: x.scatter_add(1, torch.from_numpy(idx), u) if mode == "add" else x.scatter(1, torch.from_numpy(np.array([[0, 2, 1], [2, 0, 1]])), u), dyn="",
+             inits={"i": idx if mode == "add" else np.array([[0, 2, 1], [2, 0, 1]], np.int64)}, x=r(2, 4), u=r(2, 3))
+    for axis, largest in ((-1, 1), (1, 0)):
+        case(f"topk axis {axis}", "TopK", node("TopK", "x k", "y indices", axis=axis, largest=largest), lambda x: torch.topk(x, 2, axis, bool(largest))[0], dyn="",
+             inits={"k": np.array([2], np.int64)}, x=distinct(2, 3, 4))
+    for p in (1, 2):
+        case(f"lpnormalization {p}", "LpNormalization", node("LpNormalization", "x", axis=1, p=p), lambda x: F.normalize(x, p, 1), x=away(r(2, 3, 4), 0))
+    case("reducelogsum", "ReduceLogSum", node("ReduceLogSum", "x axes", keepdims=0), lambda x: x.sum(1).log(), inits={"axes": i(1)}, x=pos(2, 3, 4))
+    case("mean of three", "Mean", node("Mean", "x b c"), lambda x, b, c: (x + b + c) / 3, x=r(2, 3, 4), b=r(3, 1), c=r(1))
+    case("softsign", "Softsign", node("Softsign", "x"), F.softsign, x=away(r(2, 3, 4), 0))
+    case("tan", "Tan", node("Tan", "x"), torch.tan, x=np.clip(r(2, 3, 4), -1.2, 1.2))
+    case("atan", "Atan", node("Atan", "x"), torch.atan, x=r(2, 3, 4))
+    case("thresholdedrelu", "ThresholdedRelu", node("ThresholdedRelu", "x", alpha=0.5), lambda x: F.threshold(x, 0.5, 0), x=away(r(2, 3, 4), 0.5))
+
+
 # --------------------------------------------------------------------------------------------------------------------- chains
 def chain_cases():
     def unet(mode):
@@ -892,8 +931,9 @@ def main():
     global group
     for group, make in [("convolution", conv_cases), ("normalization", norm_cases), ("activation", act_cases), ("pooling", pool_cases),
                         ("resize", resize_cases), ("shape", shape_cases), ("arithmetic", arith_cases), ("reduction", reduce_cases),
-                        ("linear", linear_cases), ("chain", chain_cases), ("export", export_cases)]:
-        make()
+                        ("linear", linear_cases), ("chain", chain_cases), ("export", export_cases), ("selection", selection_cases)]:
+        if not sys.argv[1:] or group in sys.argv[1:]:
+            make()
     total = 0
     for name, cases in groups.items():
         path = HERE / f"{name}.json.gz"
