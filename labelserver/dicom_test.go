@@ -58,8 +58,8 @@ func sliceFiles(t *testing.T, v *volume.Volume, series string) map[string][]byte
 	return files
 }
 
-// call sends a request and returns the answer of status 200.
-func call(t *testing.T, method, address string, fields map[string]string, files map[string][]byte) (*http.Response, []byte) {
+// call sends a request and returns the header and body of the answer, which must be of status 200.
+func call(t *testing.T, method, address string, fields map[string]string, files map[string][]byte) (http.Header, []byte) {
 	t.Helper()
 	var body bytes.Buffer
 	w := multipart.NewWriter(&body)
@@ -97,7 +97,7 @@ func call(t *testing.T, method, address string, fields map[string]string, files 
 	if res.StatusCode != http.StatusOK {
 		t.Fatalf("%s %s: %s: %.300s", method, address, res.Status, text)
 	}
-	return res, text
+	return res.Header, text
 }
 
 // readSeg reads a DICOM segmentation onto a grid.
@@ -140,12 +140,12 @@ func TestDICOMFolder(t *testing.T) {
 	if err := json.Unmarshal(text, &stats); err != nil || stats.Total != 1 {
 		t.Fatalf("datastore %s, %v", text, err)
 	}
-	res, text := call(t, http.MethodGet, address+"/datastore/image?image="+series, nil, nil)
+	header, text := call(t, http.MethodGet, address+"/datastore/image?image="+series, nil, nil)
 	v, err := format.Decode("x.nii.gz", bytes.NewReader(text), volume.Limits{})
 	if err != nil || !slices.Equal(v.Voxels, image.Voxels) || image.Difference(v.Geometry) != "" {
-		t.Fatalf("image %v: %v, %s", res.Header, err, image.Difference(v.Geometry))
+		t.Fatalf("image %v: %v, %s", header, err, image.Difference(v.Geometry))
 	}
-	if got := res.Header.Get("Content-Disposition"); !bytes.Contains([]byte(got), []byte(series+".nii.gz")) {
+	if got := header.Get("Content-Disposition"); !bytes.Contains([]byte(got), []byte(series+".nii.gz")) {
 		t.Errorf("content disposition %q", got)
 	}
 
@@ -157,9 +157,9 @@ func TestDICOMFolder(t *testing.T) {
 	}
 	ask := address + "/infer/scribbles?image=" + series + "&output=dicom_seg"
 	params := `{"label_info":` + labelInfo + `,"selected_label_name":"liver","client_id":"c"}`
-	res, text = call(t, http.MethodPost, ask, map[string]string{"params": params}, map[string][]byte{"label/label.nii.gz": label.Bytes()})
-	if res.Header.Get("Content-Type") != "application/dicom" || !bytes.Contains([]byte(res.Header.Get("Content-Disposition")), []byte(".dcm")) {
-		t.Errorf("headers %v", res.Header)
+	header, text = call(t, http.MethodPost, ask, map[string]string{"params": params}, map[string][]byte{"label/label.nii.gz": label.Bytes()})
+	if header.Get("Content-Type") != "application/dicom" || !bytes.Contains([]byte(header.Get("Content-Disposition")), []byte(".dcm")) {
+		t.Errorf("headers %v", header)
 	}
 	answer := readSeg(t, text, v.Geometry)
 	if len(answer.Segments) != 1 || answer.Segments[0].Name != "liver" || answer.Segments[0].Type.Meaning != "Liver" || answer.Labels[v.Index(10, 12, 4)] != 1 {
@@ -204,6 +204,15 @@ func TestDICOMFolder(t *testing.T) {
 		if l != 0 && names[back.Labels[n]] != fmt.Sprint("organ ", l) || l == 0 && back.Labels[n] != 0 {
 			t.Fatalf("voxel %d is %q, want organ %d", n, names[back.Labels[n]], l)
 		}
+	}
+
+	// As a structure set, and that as a label of another tag.
+	_, text = call(t, http.MethodGet, address+"/datastore/label?output=rtstruct&label="+series, nil, nil)
+	call(t, http.MethodPut, address+"/datastore/label?tag=planning&image="+series, nil, map[string][]byte{"label/rs.dcm": text})
+	_, text = call(t, http.MethodGet, address+"/datastore/label?tag=planning&label="+series, nil, nil)
+	m, err = format.DecodeLabels("x.nii.gz", bytes.NewReader(text), volume.Limits{})
+	if err != nil || !slices.Equal(m.Labels, back.Labels) {
+		t.Errorf("label by way of a structure set differs: %v", err)
 	}
 
 	// The same series as an upload: a session of its files, and one of an archive.

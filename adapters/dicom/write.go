@@ -32,8 +32,9 @@ const (
 	implementationName = "SCRAWL_1"
 )
 
-// Write writes a data set as a file in explicit VR little endian, with the file meta information that its SOP class and instance
-// UID ask for. Native pixels are the bytes of PixelData, as OB or OW. Text is written in UTF-8, and says so.
+// Write writes a data set as a file, with the file meta information that its SOP class and instance UID ask for: in explicit VR little
+// endian, or, if a text is longer than that has room for, in implicit VR. Native pixels are the bytes of PixelData, as OB or OW. Text is
+// written in UTF-8, and says so.
 func Write(w io.Writer, d *Dataset) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -48,10 +49,13 @@ func Write(w io.Writer, d *Dataset) (err error) {
 	whole.Set(MediaStorageSOPClassUID, d.Text(SOPClassUID))
 	whole.Set(MediaStorageSOPInstanceUID, d.Text(SOPInstanceUID))
 	whole.Set(TransferSyntaxUID, ExplicitVRLittleEndian)
+	if hasLongText(whole) && !whole.Has(PixelData) {
+		whole.Set(TransferSyntaxUID, ImplicitVRLittleEndian)
+	}
 	whole.Set(ImplementationClassUID, implementationUID)
 	whole.Set(ImplementationVersionName, implementationName)
 	whole.Set(SpecificCharacterSet, "ISO_IR 192")
-	elements, err := toLibrary(whole)
+	elements, err := toLibrary(whole, whole.Text(TransferSyntaxUID) == ImplicitVRLittleEndian)
 	if err != nil {
 		return fmt.Errorf("writing DICOM: %w", err)
 	}
@@ -63,10 +67,39 @@ func Write(w io.Writer, d *Dataset) (err error) {
 	return err
 }
 
-func toLibrary(d *Dataset) ([]*library.Element, error) {
+// hasLongText tells whether a text is too long for the 16 bits of explicit VR.
+func hasLongText(d *Dataset) bool {
+	for _, e := range d.elements {
+		switch v := e.Value.(type) {
+		case []string:
+			if !hasLongLength(e.VR) && textLength(v) > maxShortText {
+				return true
+			}
+		case []*Dataset:
+			for _, it := range v {
+				if hasLongText(it) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+const maxShortText = 0xfffe
+
+func textLength(values []string) int {
+	n := len(values) - 1
+	for _, v := range values {
+		n += len(v)
+	}
+	return n
+}
+
+func toLibrary(d *Dataset, implicit bool) ([]*library.Element, error) {
 	out := make([]*library.Element, 0, len(d.elements))
 	for _, e := range d.elements {
-		converted, err := elementToLibrary(e)
+		converted, err := elementToLibrary(e, implicit)
 		if err != nil {
 			return nil, fmt.Errorf("element %v: %w", e.Tag, err)
 		}
@@ -75,15 +108,11 @@ func toLibrary(d *Dataset) ([]*library.Element, error) {
 	return out, nil
 }
 
-func elementToLibrary(e Element) (*library.Element, error) {
+func elementToLibrary(e Element, implicit bool) (*library.Element, error) {
 	data := e.Value
 	switch v := e.Value.(type) {
 	case []string:
-		length := len(v)
-		for _, text := range v {
-			length += len(text)
-		}
-		if !hasLongLength(e.VR) && length > 0xfffe {
+		if length := textLength(v); !implicit && !hasLongLength(e.VR) && length > maxShortText {
 			return nil, fmt.Errorf("text of %d bytes, its representation %s holds at most 65534", length, e.VR)
 		}
 	case []byte:
@@ -97,7 +126,7 @@ func elementToLibrary(e Element) (*library.Element, error) {
 	case []*Dataset:
 		items := make([][]*library.Element, 0, len(v))
 		for _, it := range v {
-			elements, err := toLibrary(it)
+			elements, err := toLibrary(it, implicit)
 			if err != nil {
 				return nil, err
 			}

@@ -101,15 +101,27 @@ func same(t *rapid.T, want, got *dicom.Dataset) {
 	}
 }
 
-func TestWriteRefuses(t *testing.T) {
+func TestWriteLongTextsAndRefuses(t *testing.T) {
 	d := &dicom.Dataset{}
 	if err := dicom.Write(&bytes.Buffer{}, d); err == nil {
 		t.Error("a data set without instance is written")
 	}
 	d.Set(dicom.SOPClassUID, dicom.SegmentationStorage)
 	d.Set(dicom.SOPInstanceUID, dicom.NewUID())
-	d.Set(dicom.SeriesDescription, strings.Repeat("x", 70000))
+	long := strings.Repeat("x", 70000)
+	it := &dicom.Dataset{}
+	it.Set(dicom.SeriesDescription, long)
+	d.SetItems(dicom.ReferencedSeriesSequence, it)
+	var b bytes.Buffer
+	if err := dicom.Write(&b, d); err != nil {
+		t.Fatal(err)
+	}
+	f, err := dicom.Read(bytes.NewReader(b.Bytes()), int64(b.Len()), dicom.Limits{})
+	if err != nil || f.TransferSyntax != dicom.ImplicitVRLittleEndian || f.Item(dicom.ReferencedSeriesSequence).Text(dicom.SeriesDescription) != long {
+		t.Errorf("a long text came back in %s as %d bytes, %v", f.TransferSyntax, len(f.Item(dicom.ReferencedSeriesSequence).Text(dicom.SeriesDescription)), err)
+	}
+	d.SetBytes(dicom.PixelData, "OB", []byte{1, 2})
 	if err := dicom.Write(&bytes.Buffer{}, d); err == nil || !strings.Contains(err.Error(), "65534") {
-		t.Errorf("error %v for a text that is too long", err)
+		t.Errorf("error %v for a text that is too long beside pixels", err)
 	}
 }

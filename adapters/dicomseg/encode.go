@@ -79,7 +79,7 @@ func Encode(w io.Writer, m *volume.LabelMap, segments []Segment, grid *dicom.Gri
 
 // NewDataset is what Encode writes.
 func NewDataset(m *volume.LabelMap, segments []Segment, grid *dicom.Grid, o Options) (*dicom.Dataset, error) {
-	e := &encoder{m: m, segments: segments, grid: grid, o: o.orDefault(), source: grid.Slices[0].File, d: &dicom.Dataset{}}
+	e := &encoder{m: m, segments: segments, grid: grid, o: o.orDefault(), source: grid.Slices[0].File, d: dicom.NewDerived(grid.Slices[0].File)}
 	if err := e.check(); err != nil {
 		return nil, fmt.Errorf("writing a DICOM segmentation: %w", err)
 	}
@@ -87,7 +87,6 @@ func NewDataset(m *volume.LabelMap, segments []Segment, grid *dicom.Grid, o Opti
 	if bytes := e.frameBits() * int64(len(e.frames)) / 8; bytes > math.MaxInt32 {
 		return nil, fmt.Errorf("writing a DICOM segmentation: %w: %d frames of %d×%d take %d bytes", volume.ErrTooLarge, len(e.frames), m.Size[0], m.Size[1], bytes)
 	}
-	e.patientAndStudy()
 	e.series()
 	e.image()
 	e.segmentSequence()
@@ -184,30 +183,6 @@ func (e *encoder) plan() []frame {
 		frames = []frame{{e.segments[0].Label, 1, 0}}
 	}
 	return frames
-}
-
-// patientAndStudy takes over what the segmentation has in common with the images. Elements that must be there but may be empty are.
-func (e *encoder) patientAndStudy() {
-	for _, t := range []dicom.Tag{dicom.PatientName, dicom.PatientID, dicom.PatientBirthDate, dicom.PatientSex, dicom.StudyDate, dicom.StudyTime,
-		dicom.StudyID, dicom.AccessionNumber, dicom.ReferringPhysicianName, dicom.PositionReferenceIndicator} {
-		e.d.Set(t)
-		e.d.Copy(e.source.Dataset, t)
-	}
-	e.d.Copy(e.source.Dataset, dicom.StudyDescription, dicom.PatientAge, dicom.PatientSize, dicom.PatientWeight)
-	e.d.Set(dicom.StudyInstanceUID, e.uid(dicom.StudyInstanceUID))
-	e.d.Set(dicom.FrameOfReferenceUID, e.uid(dicom.FrameOfReferenceUID))
-}
-
-// uid is an identifier of the source, or one made of what it has when it lacks that.
-func (e *encoder) uid(t dicom.Tag) string {
-	if uid := e.source.Text(t); uid != "" {
-		return uid
-	}
-	name := t.String()
-	for _, t := range []dicom.Tag{dicom.StudyInstanceUID, dicom.SeriesInstanceUID, dicom.FrameOfReferenceUID, dicom.PatientID, dicom.StudyDate} {
-		name += "|" + e.source.Text(t)
-	}
-	return dicom.DerivedUID(name)
 }
 
 func (e *encoder) series() {
@@ -374,32 +349,14 @@ func (e *encoder) dimensions() {
 	e.d.SetItems(dicom.DimensionIndexSequence, index(referencedSegmentNumber, segmentIdentification, "ReferencedSegmentNumber"), position)
 }
 
-// reference points at an instance, nil if the source does not say which it is.
-func reference(f *dicom.File) *dicom.Dataset {
-	if f.Text(dicom.SOPClassUID) == "" || f.Text(dicom.SOPInstanceUID) == "" {
-		return nil
-	}
-	d := &dicom.Dataset{}
-	d.Set(dicom.ReferencedSOPClassUID, f.Text(dicom.SOPClassUID))
-	d.Set(dicom.ReferencedSOPInstanceUID, f.Text(dicom.SOPInstanceUID))
-	return d
-}
-
 // references lists all instances of the source series (Common Instance Reference, PS3.3, C.12.2).
 func (e *encoder) references() {
-	var instances []*dicom.Dataset
-	seen := map[*dicom.File]bool{}
-	for _, s := range e.grid.Slices {
-		if r := reference(s.File); r != nil && !seen[s.File] {
-			instances = append(instances, r)
-		}
-		seen[s.File] = true
-	}
+	instances := e.grid.References()
 	if len(instances) == 0 {
 		return
 	}
 	d := &dicom.Dataset{}
-	d.Set(dicom.SeriesInstanceUID, e.uid(dicom.SeriesInstanceUID))
+	d.Set(dicom.SeriesInstanceUID, e.source.UID(dicom.SeriesInstanceUID))
 	d.SetItems(dicom.ReferencedInstanceSequence, instances...)
 	e.d.SetItems(dicom.ReferencedSeriesSequence, d)
 }
@@ -457,10 +414,7 @@ func (e *encoder) frameGroup(f frame, position int) *dicom.Dataset {
 		d.SetItems(segmentIdentification, segment)
 	}
 	d.SetItems(dicom.FrameContentSequence, content)
-	if source := reference(slice.File); source != nil {
-		if slice.File.Has(dicom.NumberOfFrames) {
-			source.SetInts(dicom.ReferencedFrameNumber, slice.Frame+1)
-		}
+	if source := slice.Reference(); source != nil {
 		source.Set(spatialLocationsPreserved, "YES")
 		source.SetItems(dicom.PurposeOfReferenceCodeSeq, sourceImage.item())
 		derived := &dicom.Dataset{}

@@ -48,7 +48,7 @@ func (s *Server) stats(ctx context.Context) (*api.Object, error) {
 }
 
 func (s *Server) getDatastore(c echo.Context) error {
-	output, err := queryEnum(c, "output", "stats", "train", "stats", "all")
+	output, err := queryOutput(c, "stats", "train", "stats", "all")
 	if err != nil {
 		return err
 	}
@@ -408,12 +408,12 @@ func (s *Server) getLabel(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	output, err := queryEnum(c, "output", outputFile, outputFile, outputDICOMSeg)
+	output, err := queryOutput(c, outputFile, outputFile, outputDICOMSeg, outputRTStruct)
 	if err != nil {
 		return err
 	}
-	if output == outputDICOMSeg {
-		return s.sendLabelAs(c, id, tagOf(c))
+	if output != outputFile {
+		return s.sendLabelAs(c, id, tagOf(c), output)
 	}
 	item, err := s.o.Store.Label(c.Request().Context(), id, tagOf(c))
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"scrawl/adapters/dicom"
 	"scrawl/adapters/dicomseg"
+	"scrawl/adapters/rtstruct"
 	"scrawl/adapters/volume"
 	"scrawl/labelserver/annotation"
 	"scrawl/labelserver/api"
@@ -66,16 +67,29 @@ func (s *Server) checkDICOMSeg(ctx context.Context, call *inferCall) error {
 }
 
 // encodeDICOMSeg writes a label map on the grid of a series as a DICOM segmentation.
-func encodeDICOMSeg(series *dicom.Series, m *volume.LabelMap, segments []dicomseg.Segment, o dicomseg.Options) ([]byte, error) {
+func encodeDICOMSeg(series *dicom.Series, m *volume.LabelMap, segments []dicomseg.Segment, description string) ([]byte, error) {
 	grid, err := series.Grid()
 	if err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
-	if err := dicomseg.Encode(&b, m, segments, grid, o); err != nil {
+	err = dicomseg.Encode(&b, m, segments, grid, dicomseg.Options{SeriesDescription: description})
+	return b.Bytes(), err
+}
+
+// encodeRTStruct writes a label map on the grid of a series as a structure set.
+func encodeRTStruct(series *dicom.Series, m *volume.LabelMap, segments []dicomseg.Segment, description string) ([]byte, error) {
+	grid, err := series.Grid()
+	if err != nil {
 		return nil, err
 	}
-	return b.Bytes(), nil
+	var structures []rtstruct.Structure
+	for _, s := range segments {
+		structures = append(structures, rtstruct.Structure{Label: s.Label, Name: s.Name, Color: s.Color, Algorithm: s.AlgorithmType})
+	}
+	var b bytes.Buffer
+	err = rtstruct.Encode(&b, m, structures, grid, rtstruct.Options{SeriesDescription: description})
+	return b.Bytes(), err
 }
 
 // sendDICOM answers with a DICOM file.
@@ -93,7 +107,7 @@ func (s *Server) sendDICOMSeg(c echo.Context, call *inferCall, answer *annotatio
 	for n := range segments {
 		segments[n].AlgorithmName = call.req.Model
 	}
-	file, err := encodeDICOMSeg(call.series, answer.Label, segments, dicomseg.Options{SeriesDescription: modelName(call.req.Params, call.req.Model)})
+	file, err := encodeDICOMSeg(call.series, answer.Label, segments, modelName(call.req.Params, call.req.Model))
 	if err != nil {
 		return err
 	}
@@ -239,9 +253,17 @@ func isDICOM(path string) (bool, error) {
 	return dicom.IsFile(head[:n]), nil
 }
 
-// decodeDICOMLabels reads an uploaded DICOM segmentation onto the grid of its image.
-func (s *Server) decodeDICOMLabels(ctx context.Context, path string, image annotation.Image) (*dicomseg.Placed, error) {
-	series, err := s.openSeries(ctx, image.Key)
+// dicomLabel is an uploaded DICOM segmentation or structure set on the grid of its image.
+type dicomLabel struct {
+	*volume.LabelMap
+	segments    []dicomseg.Segment
+	overlapping int // voxels that several segments claim
+	outside     int // voxels or contours that lie on no slice of the image
+}
+
+// decodeDICOMLabels reads an uploaded DICOM segmentation or structure set onto the grid of its image.
+func (s *Server) decodeDICOMLabels(ctx context.Context, path string, image annotation.Image) (*dicomLabel, error) {
+	grid, err := s.gridOf(ctx, image)
 	if err != nil {
 		return nil, err
 	}
@@ -250,34 +272,65 @@ func (s *Server) decodeDICOMLabels(ctx context.Context, path string, image annot
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // only read
+	label, err := placeDICOM(f, grid)
+	if err != nil {
+		return nil, fmt.Errorf("reading the DICOM label: %w: %w", annotation.Invalid, err)
+	}
+	return label, nil
+}
+
+// gridOf is the grid of an image, with its slices where it is made of DICOM files.
+func (s *Server) gridOf(ctx context.Context, image annotation.Image) (*dicom.Grid, error) {
+	series, err := s.openSeries(ctx, image.Key)
+	if err != nil {
+		return nil, err
+	}
+	if series != nil {
+		return series.Grid()
+	}
+	v, err := image.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &dicom.Grid{Geometry: v.Geometry}, nil
+}
+
+func placeDICOM(f *os.File, grid *dicom.Grid) (*dicomLabel, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	var grid *dicom.Grid
-	if series != nil {
-		grid, err = series.Grid()
-	} else {
-		var v *volume.Volume
-		if v, err = image.Open(ctx); err == nil {
-			grid = &dicom.Grid{Geometry: v.Geometry}
-		}
-	}
+	head, err := dicom.Read(f, info.Size(), dicom.Limits{})
 	if err != nil {
 		return nil, err
 	}
-	var placed *dicomseg.Placed
-	seg, err := dicomseg.Read(f, info.Size(), dicom.Limits{})
-	if err == nil {
-		placed, err = seg.On(grid)
+	if head.Text(dicom.SOPClassUID) != dicom.RTStructureSetStorage {
+		seg, err := dicomseg.Read(f, info.Size(), dicom.Limits{})
+		if err != nil {
+			return nil, err
+		}
+		placed, err := seg.On(grid)
+		if err != nil {
+			return nil, err
+		}
+		return &dicomLabel{placed.LabelMap, placed.Segments, placed.Overlapping, placed.Outside}, nil
 	}
+	set, err := rtstruct.Read(f, info.Size(), dicom.Limits{})
 	if err != nil {
-		return nil, fmt.Errorf("reading the DICOM label: %w: %w", annotation.Invalid, err)
+		return nil, err
 	}
-	return placed, nil
+	placed, err := set.On(grid)
+	if err != nil {
+		return nil, err
+	}
+	label := &dicomLabel{placed.LabelMap, nil, placed.Overlapping, placed.Outside + placed.Skipped}
+	for _, structure := range placed.Structures {
+		label.segments = append(label.segments, dicomseg.Segment{Label: structure.Label, Name: structure.Name, Color: structure.Color})
+	}
+	return label, nil
 }
 
-// convertLabel makes NIfTI on the image's grid of an uploaded DICOM segmentation, in a temporary file, so that every client reads the
+// convertLabel makes NIfTI on the image's grid of an uploaded DICOM segmentation or structure set, in a temporary file, so that every client reads the
 // label; what the segments are called goes into the info. Uploads of other formats stay as they are.
 func (s *Server) convertLabel(ctx context.Context, id string, file *api.File, info *api.Object) (path, ext string, done func(), err error) {
 	done = func() {}
@@ -294,10 +347,14 @@ func (s *Server) convertLabel(ctx context.Context, id string, file *api.File, in
 		return "", "", done, err
 	}
 	if !info.Has("label_info") {
-		info.Set("label_info", labelInfo(placed.Segments))
+		info.Set("label_info", labelInfo(placed.segments))
 	}
-	if placed.Overlapping > 0 {
-		info.Set("overlapping_voxels", placed.Overlapping)
+	// What a label map has no place for is told.
+	if placed.overlapping > 0 {
+		info.Set("overlapping_voxels", placed.overlapping)
+	}
+	if placed.outside > 0 {
+		info.Set("left_out", placed.outside)
 	}
 	const converted = ".nii.gz"
 	text, err := s.encodeLabels(converted, placed.LabelMap, smallestType(placed.LabelMap), true)
@@ -326,8 +383,8 @@ func labelInfo(segments []dicomseg.Segment) []any {
 	return list
 }
 
-// sendLabelAs answers with a label of an image of DICOM files as a DICOM segmentation.
-func (s *Server) sendLabelAs(c echo.Context, id, tag string) error {
+// sendLabelAs answers with a label of an image of DICOM files as a DICOM segmentation or structure set.
+func (s *Server) sendLabelAs(c echo.Context, id, tag, output string) error {
 	ctx := c.Request().Context()
 	item, err := s.o.Store.Label(ctx, id, tag)
 	if err != nil {
@@ -344,7 +401,12 @@ func (s *Server) sendLabelAs(c echo.Context, id, tag string) error {
 	if err != nil {
 		return err
 	}
-	file, err := encodeDICOMSeg(series, m, dicomSegments(m, nil, item.Info, ""), dicomseg.Options{SeriesDescription: modelName(item.Info, "Labels")})
+	segments := dicomSegments(m, nil, item.Info, "")
+	encode := encodeDICOMSeg
+	if output == outputRTStruct {
+		encode = encodeRTStruct
+	}
+	file, err := encode(series, m, segments, modelName(item.Info, "Labels"))
 	if err != nil {
 		return err
 	}

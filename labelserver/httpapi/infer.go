@@ -28,7 +28,9 @@ const (
 	outputJSON     = "json"
 	outputAll      = "all"
 	outputDICOMSeg = "dicom_seg"
-	outputFile     = "file" // of a label: as it is stored
+	// Of a label alone.
+	outputFile     = "file" // as it is stored
+	outputRTStruct = "rtstruct"
 )
 
 // postInfer answers POST /infer/{model}.
@@ -37,7 +39,7 @@ func (s *Server) postInfer(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	output, err := queryEnum(c, "output", outputAll, outputImage, outputJSON, outputAll, outputDICOMSeg)
+	output, err := queryOutput(c, outputAll, outputImage, outputJSON, outputAll, outputDICOMSeg)
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,9 @@ func queryInt(c echo.Context, name string, missing int) (int, error) {
 	return value, nil
 }
 
-func queryEnum(c echo.Context, name, missing string, allowed ...string) (string, error) {
+// queryOutput is the form of answer asked for, one of those allowed.
+func queryOutput(c echo.Context, missing string, allowed ...string) (string, error) {
+	const name = "output"
 	values := c.QueryParams()
 	if !values.Has(name) {
 		return missing, nil
