@@ -40,6 +40,10 @@ type Server struct {
 	provider  string
 	gate      deviceGate
 
+	base    context.Context // of work in the background, ended by stop
+	stop    context.CancelFunc
+	working sync.WaitGroup
+
 	mu       sync.Mutex
 	sessions []*ort.Session
 }
@@ -60,6 +64,7 @@ func New(ctx context.Context, cfg *config.Config, p Parts) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: p.Log}
+	s.base, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	entries, err := s.load(ctx, app, p.Library)
 	if err != nil {
 		return nil, err
@@ -151,7 +156,7 @@ func (s *Server) listenerOf(app *apps.App, p Parts) (*httpapi.Server, error) {
 	}
 	return httpapi.New(httpapi.Options{
 		Config: s.cfg, About: httpapi.About{Name: s.cfg.Server.Name, Description: app.Description, Version: p.Version},
-		Service: s.annotator, Recall: s.annotator, Status: s.status(app, sessions, p.Version), Store: images{s.store}, Codec: codec{}, Strategies: strategies(s.store), Sessions: sessions,
+		Service: s.annotator, Recall: s.annotator, Status: s.status(app, sessions, p.Version), Store: images{s.store}, Codec: codec{}, Strategies: s.strategies(), Sessions: sessions,
 		Log: p.Log, LogFile: p.LogFile, Metrics: obs.NewMetrics(),
 	})
 }
@@ -191,6 +196,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.htt
 
 // Close waits for what is still being learned, then closes the datastore and the networks' sessions.
 func (s *Server) Close() error {
+	s.stop()
+	s.working.Wait()
 	s.annotator.Close()
 	err := s.store.Close()
 	s.mu.Lock()

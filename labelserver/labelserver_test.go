@@ -188,6 +188,7 @@ type tour struct {
 	AutoNames  map[string]int `json:"auto_names"`
 	AutoValues []int          `json:"auto_values"`
 	Strategies []string
+	Ranked     map[string]any // the sample by uncertainty
 	Slides     map[string]any // of /infer/wsi
 }
 
@@ -262,5 +263,6 @@ func checkTour(t *testing.T, got tour, g volume.Geometry, foreground [][3]int) {
 	want("clicks on two labels", slices.Equal(got.Edited, []int{1, 2, 0}) && got.EditNames["liver"] == 1 && got.EditNames["spleen"] == 2)
 	want("a click outside refused", got.Outside == float64(400))
 	want("an automatic segmentation", got.AutoNames["liver"] == 1 && got.AutoNames["spleen"] == 2 && slices.Max(got.AutoValues) <= 2)
+	want("strategies", slices.Equal(got.Strategies, []string{"random", "first", "last", "scribbles_epistemic", "organs_epistemic"}) && got.Ranked["id"] == "case_0" && got.Ranked["epistemic_entropy"] != nil)
 	want("a plain image for a slide", got.Slides["label_names"] != nil)
 }

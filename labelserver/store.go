@@ -8,8 +8,6 @@ import (
 	"scrawl/labelserver/config"
 	"scrawl/labelserver/datastore"
 	"scrawl/labelserver/datastore/localstore"
-	"scrawl/labelserver/httpapi"
-	"scrawl/labelserver/strategy"
 )
 
 func openStore(cfg *config.Config, log zerolog.Logger) (datastore.Store, error) {
@@ -17,12 +15,4 @@ func openStore(cfg *config.Config, log zerolog.Logger) (datastore.Store, error) 
 		Dir: cfg.Studies, Patterns: cfg.Datastore.FileExt, ReadOnly: cfg.Datastore.ReadOnly, AutoReload: cfg.Datastore.AutoReload,
 		MaxBytes: int64(cfg.Server.MaxUpload), SeriesDir: filepath.Join(cfg.StateDir(), "series"), Log: log,
 	})
-}
-
-func strategies(store datastore.Store) []httpapi.Strategy {
-	var list []httpapi.Strategy
-	for _, s := range strategy.New(store, strategy.Options{}) {
-		list = append(list, s)
-	}
-	return list
 }

@@ -566,3 +566,68 @@ func TestAnyStrokes(t *testing.T) {
 		}
 	})
 }
+
+// The slice that is worth a scribble is the least sure of those the object was carried to.
+func TestNextSlice(t *testing.T) {
+	at := func(axis, slice int) SliceKey { return SliceKey{Axis: axis, Slice: slice} }
+	unsure, sure, edge := Probability{0, 255, 128, 100}, Probability{0, 255, 250, 3}, Probability{0, 128, 128, 128}
+	st := State{Carried: map[SliceKey]Probability{at(2, 3): unsure, at(2, 4): sure, at(2, 5): unsure, at(0, 1): edge},
+		Anchors: map[SliceKey]Anchor{at(2, 6): {Answer: edge}}}
+	next, ok := st.Next([3]float64{2, 3, 1})
+	if want := (SliceKey{Axis: 2, Slice: 3}); !ok || next.Slice != want || math.Abs(next.Wrong-(127+100)/255.0*6) > 1e-9 {
+		t.Errorf("next %+v, %v, want slice %v with %g mm²", next, ok, want, (127+100)/255.0*6)
+	}
+	// In mm² the other plane is larger.
+	if next, _ := st.Next([3]float64{1, 3, 4}); next.Slice != (SliceKey{Axis: 0, Slice: 1}) {
+		t.Errorf("next %+v, want the slice of large pixels", next)
+	}
+	if _, ok := (State{Carried: map[SliceKey]Probability{at(2, 1): {0, 255}}}).Next([3]float64{1, 1, 1}); ok {
+		t.Error("an answer without a doubt asks for a scribble")
+	}
+	m := bright(t)
+	v, _ := scene()
+	_, _, st, err := m.Interact(t.Context(), m.Prepare(v), Request{Strokes: scribble.NewSet(v.Size, line(2, 6, 18, 15, 25)), Options: Options{Profile: ProfileFrozen}}, Learned{}, State{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next, ok := st.Next(v.Spacing); !ok || next.Slice.Axis != 2 || next.Slice.Slice == 6 {
+		t.Errorf("next %+v, %v, want a slice that the object was carried to", next, ok)
+	}
+}
+
+// Uncertainty is asked at the same places each time, and a network of images alone is less certain of a faint picture than of a clear one.
+func TestUncertainty(t *testing.T) {
+	questions := map[*Model]int{bright(t): sampledSlices * sampledClicks, imageOnly(t): sampledSlices}
+	for m, want := range questions {
+		v, _ := scene()
+		asked := 0
+		ask := func() float64 {
+			asked = 0
+			u, err := m.Uncertainty(t.Context(), m.Prepare(v), ProfileThesis, Learned{}, func(_ context.Context, work func() error) error {
+				asked++
+				return work()
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return u
+		}
+		clear := ask()
+		if again := ask(); asked != want || again != clear {
+			t.Errorf("%d questions with the answers %g and %g, want %d and the same", asked, clear, again, want)
+		}
+		for i := range v.Voxels {
+			v.Voxels[i] = 0.5 + (v.Voxels[i]-0.5)*0.2 // everything lies near the network's threshold
+			if area := sceneSize[0] * sceneSize[1]; i%area < 2 {
+				v.Voxels[i] = float32(i % area) // and noise is as strong as before
+			}
+		}
+		if faint := ask(); want == sampledSlices && !(faint > clear) {
+			t.Errorf("a faint picture has uncertainty %g, a clear one %g", faint, clear)
+		}
+		stop := errors.New("stop")
+		if _, err := m.Uncertainty(t.Context(), m.Prepare(v), ProfileThesis, Learned{}, func(context.Context, func() error) error { return stop }); !errors.Is(err, stop) {
+			t.Errorf("error %v, want the one of the device", err)
+		}
+	}
+}

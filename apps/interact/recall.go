@@ -31,11 +31,10 @@ func (st State) Uncertainty(g volume.Geometry) *volume.LabelMap {
 	return m
 }
 
-// Distance is how far what was learned has moved the network's weights, as ‖w − w₀‖ / ‖w₀‖ over all trainable weights: of the student
+// Distance is how far what was learned has moved the weights of a network from source, as ‖w − w₀‖ / ‖w₀‖ over all trainable weights: of the student
 // in hindsight, of the teacher in the thesis's method, the larger of both. 0 when nothing was learned.
-func (m *Model) Distance(l Learned) float64 {
+func Distance(source adapt.Weights, l Learned) float64 {
 	d := 0.0
-	source := m.Engine.Network().Source()
 	if l.Memory != nil {
 		d = max(d, distance(source, l.Memory.Sets.Student))
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"scrawl/adapters/scribble"
+	"scrawl/apps/interact"
 	"scrawl/engine/adapt"
 	"scrawl/engine/tensor"
 )
@@ -41,6 +42,35 @@ type State struct {
 	Marks []Mark
 	// Labels is the last answer: the label number of each voxel, i fastest; nil before the first.
 	Labels []uint8
+	// Partial tells that only parts were answered by the weights of the last request.
+	Partial bool
+	// Doubt is the number of voxels expected to be wrong in each slice along the network's first axis.
+	Doubt []float64
+}
+
+// Next is the slice most worth a scribble: of those that nobody has drawn on, the one with most voxels expected to be wrong, if the
+// probabilities are what they say. ok is false when there is none.
+func (m *Model) Next(img Image, st State) (next interact.Next, ok bool) {
+	g := m.gridOf(img.Volume.Geometry)
+	axis := g.axis[0]
+	drawn := map[interact.SliceKey]bool{}
+	for _, mark := range st.Marks {
+		for _, p := range mark.Strokes.Planes() {
+			drawn[p] = true
+		}
+	}
+	s := img.Volume.Spacing
+	area := s[0] * s[1] * s[2] / s[axis]
+	for n, doubt := range st.Doubt {
+		key := interact.SliceKey{Axis: axis, Slice: n}
+		if g.flip[0] {
+			key.Slice = g.native[0] - 1 - n
+		}
+		if wrong := doubt * area; wrong > next.Wrong && !drawn[key] {
+			next, ok = interact.Next{Slice: key, Wrong: wrong}, true
+		}
+	}
+	return next, ok
 }
 
 // Request is one interaction.
@@ -100,12 +130,13 @@ func (m *Model) Interact(ctx context.Context, img Image, req Request, learned Le
 			}
 		}
 	}
-	next := State{Marks: req.Marks, Labels: make([]uint8, len(img.Volume.Voxels))}
+	next := State{Marks: req.Marks, Labels: make([]uint8, len(img.Volume.Voxels)), Doubt: make([]float64, g.native[0]), Partial: req.PartOnly}
 	if req.PartOnly {
 		copy(next.Labels, st.Labels)
+		copy(next.Doubt, st.Doubt)
 	}
 	for _, s := range m.stretches(g, parts, req.PartOnly) {
-		p := m.painter(g, next.Labels)
+		p := m.painter(g, next.Labels, next.Doubt)
 		p.from(s.start)
 		if err := m.sweep(ctx, g, work, m.Teacher(learned), s.start, s.start+s.n, turn, p.put); err != nil {
 			return Learned{}, State{}, r, err

@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"scrawl/adapters/scribble"
 	"scrawl/adapters/volume"
 	"scrawl/engine/tensor"
 )
@@ -218,5 +219,56 @@ func TestTurns(t *testing.T) {
 	cancel()
 	if _, err := m.Segment(ctx, img, m.Engine.Network().Source(), Alone); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v of a cancelled run", err)
+	}
+}
+
+// Intensities at the border of two classes are less certain than those in the middle of one.
+func TestUncertainty(t *testing.T) {
+	for _, axes := range []int{2, 3} {
+		m := newModel(t, stairs(axes), Input{Patch: []int{8, 8, 8}[:axes], Overlap: 0.25})
+		ask := func(level float32) float64 {
+			img := noisy([3]int{20, 14, 9}, [3]float64{1, 1, 3}, 2)
+			for i, v := range img.Volume.Voxels {
+				img.Volume.Voxels[i] = level + (v-0.5)*0.02
+			}
+			img.Volume.Voxels[0], img.Volume.Voxels[1] = 0, 1
+			u, err := m.Uncertainty(t.Context(), img, m.Engine.Network().Source(), Alone)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return u
+		}
+		middle, border := ask(0.625), ask(0.75)
+		if !(border > middle && border < 1) || ask(0.75) != border {
+			t.Errorf("%d axes: uncertainty %g at a border and %g in a class's middle", axes, border, middle)
+		}
+	}
+}
+
+// The next slice is the one most of which lies near a border of classes, wherever the network's axes run.
+func TestNextSlice(t *testing.T) {
+	for _, in := range []Input{{}, {Orientation: "IRA"}} {
+		m := newModel(t, stairs(3), in)
+		img := blocks()
+		g := m.gridOf(img.Volume.Geometry)
+		axis := g.axis[0]
+		for k := range img.Volume.Size[2] {
+			for j := range img.Volume.Size[1] {
+				for i := range img.Volume.Size[0] {
+					if at := [3]int{i, j, k}; at[axis] == 3 {
+						img.Volume.Voxels[img.Volume.Index(i, j, k)] = 0.74
+					}
+				}
+			}
+		}
+		_, st, _ := draw(t, m, img, Request{Frozen: true}, Learned{}, State{})
+		next, ok := m.Next(img, st)
+		if !ok || next.Slice.Axis != axis || next.Slice.Slice != 3 || next.Wrong <= 0 {
+			t.Errorf("%q: next %+v, %v, want slice 3 of axis %d", in.Orientation, next, ok, axis)
+		}
+		st.Marks = []Mark{{1, scribble.NewSet(img.Volume.Size, scribble.Stroke{Axis: axis, Slice: 3, Positive: true, Pixels: []scribble.Point{{X: 1, Y: 1}}})}}
+		if next, _ := m.Next(img, st); next.Slice.Slice == 3 {
+			t.Errorf("%q: a slice with strokes is recommended", in.Orientation)
+		}
 	}
 }

@@ -152,11 +152,12 @@ type painter struct {
 	open    map[int][]float32 // slices of the volume along D under way
 	next    int               // the first that is not finished
 	out     []uint8
+	doubt   []float64 // by slice of the volume along D: Σ 1 − max p, the pixels expected to be wrong
 }
 
-func (m *Model) painter(g grid, out []uint8) *painter {
+func (m *Model) painter(g grid, out []uint8, doubt []float64) *painter {
 	p := &painter{g: g, classes: m.Engine.Network().Classes, number: make([]uint8, m.Engine.Network().Classes),
-		taps: transform.Resampling(g.size[0], g.native[0]), open: map[int][]float32{}, out: out}
+		taps: transform.Resampling(g.size[0], g.native[0]), open: map[int][]float32{}, out: out, doubt: doubt}
 	for i, c := range m.Classes {
 		p.number[c.Index] = uint8(i + 1)
 	}
@@ -215,6 +216,7 @@ func (p *painter) inPlane(probabilities []float32) []float32 {
 func (p *painter) paint(n int, probabilities []float32) {
 	stride, origin := p.g.strides()
 	plane := p.g.native[1] * p.g.native[2]
+	p.doubt[n] = 0
 	for h := range p.g.native[1] {
 		at := origin + n*stride[0] + h*stride[1]
 		for x := range p.g.native[2] {
@@ -226,6 +228,7 @@ func (p *painter) paint(n int, probabilities []float32) {
 				}
 			}
 			p.out[at] = p.number[best]
+			p.doubt[n] += float64(1 - probabilities[best*plane+i])
 			at += stride[2]
 		}
 	}
@@ -235,6 +238,6 @@ func (p *painter) paint(n int, probabilities []float32) {
 func (m *Model) Segment(ctx context.Context, img Image, w adapt.Weights, turn Turn) ([]uint8, error) {
 	g := m.gridOf(img.Volume.Geometry)
 	out := make([]uint8, len(img.Volume.Voxels))
-	err := m.sweep(ctx, g, g.cut(img), w, 0, g.size[0], turn, m.painter(g, out).put)
+	err := m.sweep(ctx, g, g.cut(img), w, 0, g.size[0], turn, m.painter(g, out, make([]float64, g.native[0])).put)
 	return out, err
 }

@@ -204,30 +204,39 @@ func lowVariance(mask []float32, variance, valid *tensor.Tensor, threshold float
 // pseudoMask averages the teacher's softened answers over N augmented copies: the mean [1,K,H,W], and per pixel the largest
 // variance over classes [1,1,H,W]. Without copies the plain answer p is softened and the variance is 0.
 func (e *Engine) pseudoMask(ctx context.Context, c Config, teacher Weights, s Slice, p *tensor.Tensor, n int, draw uint64) (mean, variance *tensor.Tensor, err error) {
-	k, size := p.Shape()[1], p.Shape()[2:]
 	if n == 0 {
-		return soften(p, c.Temperature), planes(size, 1, 1), nil
+		return soften(p, c.Temperature), planes(p.Shape()[2:], 1, 1), nil
 	}
+	sum, squares, err := e.augmented(ctx, c, teacher, s, n, draw)
+	if err != nil {
+		return nil, nil, err
+	}
+	mean, variance = moments(sum, squares, n)
+	return mean, variance, nil
+}
+
+// augmented adds up the softened answers to n augmented copies and their squares, both [1,K,H,W].
+func (e *Engine) augmented(ctx context.Context, c Config, w Weights, s Slice, n int, draw uint64) (sum, squares *tensor.Tensor, err error) {
 	session, err := e.pseudoSession(s.X.Shape()[2:])
 	if err != nil {
 		return nil, nil, err
 	}
 	rng := rand.New(rand.NewPCG(c.Seed, draw))
 	lo, hi := intensityRange(s.X, s.Valid, e.images)
-	sum, squares := planes(size, 1, k), planes(size, 1, k)
+	size := s.X.Shape()[2:]
+	sum, squares = planes(size, 1, e.net.Classes), planes(size, 1, e.net.Classes)
 	for left := n; left > 0; left -= MicroBatch {
 		in := c.microBatch(rng, left, lo, hi, len(e.images), size)
 		in[inX], in[inSum], in[inSquares] = s.X, sum, squares
 		in[inInvT] = tensor.Scalar(float32(1 / c.Temperature))
-		e.feedWeights(in, plain, teacher)
+		e.feedWeights(in, plain, w)
 		out, err := session.Run(ctx, in, nil)
 		if err != nil {
 			return nil, nil, fmt.Errorf("pseudo-mask: %w", err)
 		}
 		sum, squares = out[outSum], out[outSq]
 	}
-	mean, variance = moments(sum, squares, n)
-	return mean, variance, nil
+	return sum, squares, nil
 }
 
 // moments turns sums over n copies into the mean and the largest variance over classes.

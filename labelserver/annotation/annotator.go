@@ -190,6 +190,9 @@ const (
 // Models implements Service.
 func (a *Annotator) Models() []Model { return a.served.Load().models }
 
+// Entries are what is served now, in the order of Models.
+func (a *Annotator) Entries() []Entry { return slices.Clone(a.served.Load().entries) }
+
 func (a *Annotator) entry(name string) (Entry, error) {
 	var names []string
 	for _, e := range a.served.Load().entries {
@@ -385,7 +388,7 @@ func (a *Annotator) interact(ctx context.Context, l *lineage, j *job) (outcome, 
 		return outcome{}, err
 	}
 	j.keepOtherSlices(state.State)
-	if !interact.Edited(j.img.Image, j.request(), state.State) {
+	if j.entry.Segment != nil || !interact.Edited(j.img.Image, j.request(), state.State) {
 		if out, ok, err := a.repeat(l, j, state); ok || err != nil {
 			return out, err
 		}
@@ -411,7 +414,7 @@ func (a *Annotator) interact(ctx context.Context, l *lineage, j *job) (outcome, 
 func (a *Annotator) repeat(l *lineage, j *job, state imageState) (outcome, bool, error) {
 	last, known := l.last(j.stateKey)
 	if known && last.Strokes == j.key() && state.answered() && j.reset == resetNothing {
-		if j.asksOtherwise(state.State) {
+		if j.asksOtherwise(state) {
 			return outcome{}, false, nil
 		}
 		out := j.onRecord(state)

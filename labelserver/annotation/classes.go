@@ -14,6 +14,7 @@ import (
 	"scrawl/apps"
 	"scrawl/apps/interact"
 	"scrawl/apps/segment"
+	"scrawl/engine/adapt"
 	"scrawl/labelserver/api"
 )
 
@@ -23,6 +24,21 @@ import (
 
 // allLabels stands for the label in the identity of a lineage of a network with classes.
 const allLabels = "*"
+
+// lineageLabel is the label in a lineage's identity: a network with classes learns all of them in one.
+func (e Entry) lineageLabel(label string) string {
+	if e.Segment != nil {
+		return allLabels
+	}
+	return label
+}
+
+func (e Entry) engine() *adapt.Engine {
+	if e.Segment != nil {
+		return e.Segment.Engine
+	}
+	return e.Model.Engine
+}
 
 // inferClasses answers strokes or clicks on a network with classes.
 func (a *Annotator) inferClasses(ctx context.Context, e Entry, img *image, req *Request, w watch) (*Reply, error) {

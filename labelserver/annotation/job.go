@@ -91,13 +91,8 @@ func (j *job) setStrokes(s scribble.Set) {
 	j.strokes, j.strokesKey = s, s.Key()
 }
 
-// identity is the lineage's: a network with classes learns all of them in one.
 func (j *job) identity() identity {
-	label := j.label
-	if j.entry.Segment != nil {
-		label = allLabels
-	}
-	return identityOf(j.user, j.entry.Network, label, j.img.hash, j.entry.Weights)
+	return identityOf(j.user, j.entry.Network, j.entry.lineageLabel(j.label), j.img.hash, j.entry.Weights)
 }
 
 // keepOtherSlices adds what was drawn before on slices that the request is not about: a client of dimension 2 sends one slice's clicks
@@ -306,7 +301,10 @@ func (j *job) key() string { return j.strokesKey }
 
 // asksOtherwise reports whether the strokes of a state were answered for another part of the volume than the job wants: then there is
 // something to carry although the strokes are the same.
-func (j *job) asksOtherwise(state interact.State) bool {
+func (j *job) asksOtherwise(state imageState) bool {
+	if j.entry.Segment != nil {
+		return state.Classes.Partial && !j.options.SliceOnly // boxes limit what is told of an answer, not the answer
+	}
 	wanted := j.request().Box
 	sameBox := wanted == state.Box || wanted != nil && state.Box != nil && *wanted == *state.Box
 	return state.SliceOnly && !j.options.SliceOnly || !sameBox
@@ -381,6 +379,14 @@ func (o outcome) told(j *job) *api.Object {
 		"learned", len(o.report.Learned), "expert", o.report.Expert, "undone", o.undone, "device", j.entry.Device)
 	if j.entry.Segment != nil {
 		scrawl.Set("windows", o.windows)
+	}
+	next, ok := o.state.Next(j.img.Volume.Spacing)
+	if j.entry.Segment != nil && o.state.Classes != nil {
+		next, ok = j.entry.Segment.Next(j.img.Image, *o.state.Classes)
+	}
+	if ok && !j.options.SliceOnly {
+		scrawl.Set("next_slice", api.NewObject("plane", volume.Plane(next.Slice.Axis).String(), "index", next.Slice.Slice,
+			"expected_wrong_mm2", round2(next.Wrong), "why", "the answer is least sure here: most of it is expected to be wrong"))
 	}
 	if o.note != "" {
 		scrawl.Set("note", o.note)

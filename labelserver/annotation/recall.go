@@ -27,7 +27,7 @@ const (
 type Learning struct {
 	// Interactions and Lessons are counted over all images of the lineage.
 	Interactions, Lessons uint64
-	// Distance is how far the weights have moved; see [interact.Model.Distance].
+	// Distance is how far the weights have moved; see [interact.Distance].
 	Distance float64
 	// Loss is the course of the last lesson, step by step, since the server started.
 	Loss []float64
@@ -63,7 +63,7 @@ func (a *Annotator) find(ctx context.Context, w Work) (found, error) {
 	if err != nil {
 		return found{}, err
 	}
-	return found{e, img, identityOf(w.ClientID, e.Network, w.LabelName, img.hash, e.Weights)}, nil
+	return found{e, img, identityOf(w.ClientID, e.Network, e.lineageLabel(w.LabelName), img.hash, e.Weights)}, nil
 }
 
 // Labels implements Recall.
@@ -77,6 +77,9 @@ func (a *Annotator) Labels(ctx context.Context, w Work) ([]string, error) {
 		return nil, fmt.Errorf("list what was learned: %w", err)
 	}
 	labels := []string{}
+	if f.entry.Segment != nil {
+		return labels, nil // one lineage is of all its labels
+	}
 	for _, id := range ids {
 		if id.User != w.ClientID || id.Model != f.entry.Network || id.Weights != f.entry.Weights || id.Label == "" {
 			continue
@@ -158,7 +161,7 @@ func (a *Annotator) Learned(ctx context.Context, w Work) (Learning, error) {
 	}
 	defer release()
 	l := h.lineage
-	learning := Learning{Interactions: l.interactions(), Distance: f.entry.Model.Distance(l.learned), Loss: l.loss}
+	learning := Learning{Interactions: l.interactions(), Distance: interact.Distance(f.entry.engine().Network().Source(), l.learned), Loss: l.loss}
 	if m := l.learned.Memory; m != nil {
 		learning.Lessons = m.Lessons
 	}

@@ -86,31 +86,8 @@ func (s *Server) storedImage(id string) (annotation.Image, error) {
 	if err != nil {
 		return annotation.Image{}, err
 	}
-	f, err := item.Open()
-	if err != nil {
-		return annotation.Image{}, err
-	}
-	stat, err := f.Stat()
-	if err := errors.Join(err, f.Close()); err != nil {
-		return annotation.Image{}, err
-	}
-	return annotation.Image{
-		Key:     annotation.ImageKey{Source: annotation.Stored, ID: id},
-		Ext:     item.Ext,
-		Version: fileVersion(stat),
-		Open: once(func(ctx context.Context) (*volume.Volume, error) {
-			f, err := item.Open()
-			if err != nil {
-				return nil, err
-			}
-			defer func() { _ = f.Close() }() // only read
-			return s.decodeImage(ctx, "image"+item.Ext, f)
-		}),
-	}, nil
-}
-
-func fileVersion(info fs.FileInfo) string {
-	return fmt.Sprintf("%x-%x", info.ModTime().UnixNano(), info.Size())
+	item.ID = id
+	return annotation.StoredImage(item, s.decodeImage)
 }
 
 // putImage stores an uploaded image. What was learned from another image of the same id is forgotten.
@@ -490,7 +467,7 @@ func (s *Server) getDataset(c echo.Context) error {
 	if err != nil {
 		return fmt.Errorf("making the archive: %w", err)
 	}
-	return sendContent(c, f, "dataset.zip", `"`+fileVersion(info)+`"`, info.ModTime())
+	return sendContent(c, f, "dataset.zip", `"`+annotation.FileVersion(info)+`"`, info.ModTime())
 }
 
 func (s *Server) writeDataset(ctx context.Context, w io.Writer, pairs []datastore.Pair) error {

@@ -171,25 +171,12 @@ func (s *Server) inferImage(req *annotation.Request, id string, file *api.File) 
 	return s.storedImage(id)
 }
 
-// once makes Open decode at most once a request.
-func once(open func(ctx context.Context) (*volume.Volume, error)) func(ctx context.Context) (*volume.Volume, error) {
-	var v *volume.Volume
-	return func(ctx context.Context) (*volume.Volume, error) {
-		if v != nil {
-			return v, nil
-		}
-		var err error
-		v, err = open(ctx)
-		return v, err
-	}
-}
-
 func (s *Server) uploadedImage(file *api.File) annotation.Image {
 	return annotation.Image{
 		Key:     annotation.ImageKey{Source: annotation.Uploaded, ID: file.SHA256},
 		Ext:     file.Ext,
 		Version: file.SHA256,
-		Open: once(func(ctx context.Context) (*volume.Volume, error) {
+		Open: annotation.Once(func(ctx context.Context) (*volume.Volume, error) {
 			return s.decodeImageFile(ctx, "upload"+file.Ext, file.Path)
 		}),
 	}
@@ -211,8 +198,8 @@ func (s *Server) sessionImage(id string) (annotation.Image, error) {
 	if stat.IsDir() { // of the slices of a series; a session's files do not change
 		return annotation.Image{
 			Key:     annotation.ImageKey{Source: annotation.Session, ID: id},
-			Version: fileVersion(stat),
-			Open: once(func(ctx context.Context) (*volume.Volume, error) {
+			Version: annotation.FileVersion(stat),
+			Open: annotation.Once(func(ctx context.Context) (*volume.Volume, error) {
 				folder, err := s.o.Sessions.Folder(id)
 				if err != nil {
 					return nil, err
@@ -225,8 +212,8 @@ func (s *Server) sessionImage(id string) (annotation.Image, error) {
 	return annotation.Image{
 		Key:     annotation.ImageKey{Source: annotation.Session, ID: id},
 		Ext:     api.Ext(name),
-		Version: fileVersion(stat),
-		Open: once(func(ctx context.Context) (*volume.Volume, error) {
+		Version: annotation.FileVersion(stat),
+		Open: annotation.Once(func(ctx context.Context) (*volume.Volume, error) {
 			f, _, err := s.o.Sessions.OpenImage(id)
 			if err != nil {
 				return nil, err

@@ -7,6 +7,12 @@
 // when is read from the image's info, where the server records it as MONAI Label does (strategy.NAME = {"ts", "client_id"}), so
 // that leases survive a restart and hold between servers on one folder. Between picking and recording the lease is known to this
 // process alone. Clients that do not say who they are count as one.
+//
+// # Uncertainty
+//
+// Strategies named after a model rank images by how much its answers, with what the client has taught it, differ between augmented
+// copies of the image. That takes seconds an image, so it is done in the background and remembered by content and weights; a request
+// waits for it a short time only, and makes do with what is known by then.
 package strategy
 
 import (
@@ -40,6 +46,12 @@ type Images interface {
 
 // Options are what strategies depend on beside the images.
 type Options struct {
+	// Rankings are offered after the others.
+	Rankings []Ranking
+	// Wait is how long a client waits for uncertainties to be known at most. Default DefaultWait.
+	Wait time.Duration
+	// Go runs work in the background, until it is done or the context it is given ends. Default a goroutine with no end of its own.
+	Go func(work func(ctx context.Context))
 	// Lease is how long an image is kept for one client. Default DefaultLease.
 	Lease time.Duration
 	// Now is the clock. Default time.Now.
@@ -51,8 +63,10 @@ type Options struct {
 // Strategy is one way to pick. It is safe for concurrent use.
 type Strategy struct {
 	name, description string
-	pick              func(c *chooser, items []datastore.Item) (datastore.Item, *api.Object)
-	chooser           *chooser
+	// prepare finds out what pick needs to know of the images, outside any lock. May be nil.
+	prepare func(ctx context.Context, client string, items []datastore.Item) error
+	pick    func(c *chooser, client string, items []datastore.Item) (datastore.Item, *api.Object)
+	chooser *chooser
 }
 
 // New returns the strategies over a datastore in the order in which clients shall offer them; the first is their default. They
@@ -68,11 +82,21 @@ func New(images Images, o Options) []*Strategy {
 	if c.rand == nil {
 		c.rand = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	}
-	return []*Strategy{
-		{Random, "Random Strategy", (*chooser).random, c},
-		{First, "Get First Sample", (*chooser).first, c},
-		{Last, "Get Last Sample", (*chooser).last, c},
+	if o.Wait <= 0 {
+		o.Wait = DefaultWait
 	}
+	if o.Go == nil {
+		o.Go = func(work func(context.Context)) { go work(context.Background()) }
+	}
+	all := []*Strategy{
+		{name: Random, description: "Random Strategy", pick: (*chooser).random, chooser: c},
+		{name: First, description: "Get First Sample", pick: (*chooser).first, chooser: c},
+		{name: Last, description: "Get Last Sample", pick: (*chooser).last, chooser: c},
+	}
+	for _, r := range o.Rankings {
+		all = append(all, epistemic(r, o, c))
+	}
+	return all
 }
 
 // Name is the strategy's name in requests.
@@ -88,11 +112,24 @@ func (s *Strategy) Next(ctx context.Context, params *api.Object) (id string, det
 	if client == "" {
 		client = anonymous
 	}
-	item, details, err := s.chooser.next(ctx, client, s.pick)
+	item, details, err := s.next(ctx, client)
 	if err != nil {
 		return "", nil, fmt.Errorf("strategy %s: %w", s.name, err)
 	}
 	return item.ID, details, nil
+}
+
+func (s *Strategy) next(ctx context.Context, client string) (datastore.Item, *api.Object, error) {
+	if s.prepare != nil {
+		items, err := s.chooser.available(ctx, client)
+		if err != nil || len(items) == 0 {
+			return datastore.Item{}, &api.Object{}, err
+		}
+		if err := s.prepare(ctx, client, items); err != nil {
+			return datastore.Item{}, nil, err
+		}
+	}
+	return s.chooser.next(ctx, client, s.pick)
 }
 
 // chooser is what the strategies of one datastore share.
@@ -112,18 +149,34 @@ type lease struct {
 	at     time.Time
 }
 
-func (c *chooser) next(ctx context.Context, client string, pick func(*chooser, []datastore.Item) (datastore.Item, *api.Object)) (datastore.Item, *api.Object, error) {
+// available are the images that a client could be given now.
+func (c *chooser) available(ctx context.Context, client string) ([]datastore.Item, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.candidates(ctx, client, c.now())
+}
+
+// candidates are the images that no other client holds, or, when there are none, all. It is called with mu held.
+func (c *chooser) candidates(ctx context.Context, client string, now time.Time) ([]datastore.Item, error) {
 	items, err := c.images.Unlabelled(ctx)
-	if err != nil || len(items) == 0 {
-		return datastore.Item{}, &api.Object{}, err
+	if err != nil {
+		return nil, err
 	}
-	now := c.now()
 	if free := c.free(items, client, now); len(free) > 0 {
 		items = free
 	}
-	item, details := pick(c, items)
+	return items, nil
+}
+
+func (c *chooser) next(ctx context.Context, client string, pick func(*chooser, string, []datastore.Item) (datastore.Item, *api.Object)) (datastore.Item, *api.Object, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	items, err := c.candidates(ctx, client, now)
+	if err != nil || len(items) == 0 {
+		return datastore.Item{}, &api.Object{}, err
+	}
+	item, details := pick(c, client, items)
 	for id, l := range c.given {
 		if now.Sub(l.at) >= c.lease {
 			delete(c.given, id)
@@ -169,17 +222,17 @@ func servedAt(record *api.Object) time.Time {
 	return time.Unix(int64(ts), 0)
 }
 
-func (c *chooser) first(items []datastore.Item) (datastore.Item, *api.Object) {
+func (c *chooser) first(_ string, items []datastore.Item) (datastore.Item, *api.Object) {
 	return items[0], &api.Object{}
 }
 
-func (c *chooser) last(items []datastore.Item) (datastore.Item, *api.Object) {
+func (c *chooser) last(_ string, items []datastore.Item) (datastore.Item, *api.Object) {
 	return items[len(items)-1], &api.Object{}
 }
 
 // random picks with the seconds since this strategy gave an image out as its weight, the time since 1970 if it never has: new
 // images come before any other.
-func (c *chooser) random(items []datastore.Item) (datastore.Item, *api.Object) {
+func (c *chooser) random(_ string, items []datastore.Item) (datastore.Item, *api.Object) {
 	now := c.now().Unix()
 	weights := make([]int64, len(items))
 	var total int64

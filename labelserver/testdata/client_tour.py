@@ -86,6 +86,7 @@ path, result = client.infer("organs", sample["id"], {"result_extension": ".nrrd"
 out["auto_names"] = result["label_names"]
 out["auto_values"] = sorted(set(read(path)[1]))
 out["strategies"] = list(info["strategies"])
+out["ranked"] = client.next_sample("organs_epistemic", {})
 out["slides"] = json.loads(client.wsi_infer("organs", sample["id"], {"params": {}}, output="json")[1])
 
 session = client.create_session(image)["session_id"]
