@@ -253,15 +253,15 @@ func dice(labels []byte, number byte, truth *volume.LabelMap, organ uint16) floa
 // inViewer turns a voxel of the example, stored along L, P, S, into the viewer's right, anterior, superior.
 func inViewer(i, j, k int) [3]int { return [3]int{exampleSize[0] - 1 - i, exampleSize[1] - 1 - j, k} }
 
-// run3 is a straight run of voxels along i.
-type run3 struct{ from, to, j, k int }
+// row is a straight line of voxels along i.
+type row struct{ from, to, j, k int }
 
-// longest finds the longest run along i, on slice k, of voxels for which wrong holds, and counts them all.
-func longest(k int, wrong func(at int) bool) (best run3, count int) {
-	for j := range exampleSize[1] {
+// longest finds the longest line along i, on slice k, of voxels for which wrong holds, and counts them all.
+func longest(size [3]int, k int, wrong func(at int) bool) (best row, count int) {
+	for j := range size[1] {
 		start := -1
-		for i := 0; i <= exampleSize[0]; i++ {
-			if i < exampleSize[0] && wrong((k*exampleSize[1]+j)*exampleSize[0]+i) {
+		for i := 0; i <= size[0]; i++ {
+			if i < size[0] && wrong((k*size[1]+j)*size[0]+i) {
 				count++
 				if start < 0 {
 					start = i
@@ -269,7 +269,7 @@ func longest(k int, wrong func(at int) bool) (best run3, count int) {
 				continue
 			}
 			if start >= 0 && i-start > best.to-best.from {
-				best = run3{start, i, j, k}
+				best = row{start, i, j, k}
 			}
 			start = -1
 		}
@@ -283,10 +283,10 @@ func (b *browser) correct(number byte, truth *volume.LabelMap, organ uint16) {
 	labels := b.labels()
 	missed := func(at int) bool { return truth.Labels[at] == organ && labels[at] != number }
 	spilled := func(at int) bool { return truth.Labels[at] != organ && labels[at] == number }
-	worst, most, tool := run3{}, 0, "object"
+	worst, most, tool := row{}, 0, "object"
 	for k := range exampleSize[2] {
 		for name, wrong := range map[string]func(int) bool{"object": missed, "background": spilled} {
-			if r, n := longest(k, wrong); n > most || n == most && name < tool {
+			if r, n := longest(exampleSize, k, wrong); n > most || n == most && name < tool {
 				worst, most, tool = r, n, name
 			}
 		}
@@ -415,4 +415,52 @@ func readLabels(name string) (*volume.LabelMap, error) {
 	}
 	defer f.Close()
 	return format.DecodeLabels(name, f, volume.DefaultLimits())
+}
+
+// BenchmarkPage measures what a person waits for on a CT of 512×512×100 voxels: the first picture after the page was opened, and the mask
+// of the slice after a stroke. Times are the browser's own, in milliseconds.
+func BenchmarkPage(b *testing.B) {
+	p := startDemo(b)
+	p.kill()
+	v, truth := phantom.Abdomen([3]int{512, 512, 100}, [3]float64{0.75, 0.75, 3}, exampleSeed)
+	name := filepath.Join(p.studies, "large.nii.gz")
+	f, err := os.Create(name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := format.Encode(name, f, v, format.Options{DType: string(volume.Int16)}); err != nil {
+		b.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		b.Fatal(err)
+	}
+	p.start()
+	page := openBrowser(b, 1280, 720)
+	const k = 60
+	aorta := phantom.Labels()["aorta"]
+	run, _ := longest(v.Size, k, func(at int) bool { return truth.Labels[at] == aorta })
+	at := func(i int) [3]int { return [3]int{v.Size[0] - 1 - i, v.Size[1] - 1 - run.j, k} }
+	var picture, mask float64
+	n := 0
+	for b.Loop() {
+		page.open(p.address + "/?image=large")
+		page.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("scrawl.goTo(2, %d)", k)))
+		page.choose("aorta")
+		page.stroke("object", at(run.from+2), at((run.from+run.to)/2), at(run.to-2))
+		page.answered(1)
+		picture += page.mark("picture")
+		mask += page.mark("mask") - page.mark("stroke")
+		n++
+		page.click("#clear")
+		page.answered(2)
+	}
+	b.ReportMetric(picture/float64(n), "ms/picture")
+	b.ReportMetric(mask/float64(n), "ms/mask")
+	b.ReportMetric(0, "ns/op")
+}
+
+// mark is when the page first noted a mark, in milliseconds since it was opened.
+func (b *browser) mark(name string) float64 {
+	b.t.Helper()
+	return run(b, chromedp.Evaluate[float64](fmt.Sprintf("performance.getEntriesByName(%q)[0].startTime", name)))
 }
