@@ -16,7 +16,7 @@ import (
 )
 
 func newDemoCommand() *cobra.Command {
-	var folder, runtime string
+	var folder, runtime, picture string
 	var port int
 	c := &cobra.Command{
 		Use:   "demo",
@@ -29,6 +29,9 @@ default app on this machine.`,
 			library, err := ensureRuntime(cmd.Context(), cmd.ErrOrStderr(), runtime)
 			if err != nil {
 				return err
+			}
+			if picture != "" {
+				return writePicture(cmd.Context(), library, picture, cmd.ErrOrStderr())
 			}
 			if folder == "" {
 				cache, err := os.UserCacheDir()
@@ -50,6 +53,7 @@ default app on this machine.`,
 		},
 	}
 	c.Flags().StringVar(&folder, "studies", "", "folder for the example (default: in the user's cache)")
+	c.Flags().StringVar(&picture, "picture", "", "write a picture (SVG) of what strokes on the example do, and stop")
 	c.Flags().IntVarP(&port, "port", "p", 8000, "port to listen on; 0 picks a free one")
 	c.Flags().StringVar(&runtime, "runtime", "", "path of ONNX Runtime's library (default: found, or fetched)")
 	return c
@@ -58,7 +62,7 @@ default app on this machine.`,
 const demoText = `
 Scrawl is ready:  %s   (running on %s)
 
-In 3D Slicer with the extension MONAILabel: open the module "MONAI Label", enter that
+Open that address in a browser and draw. Or, in 3D Slicer with the extension MONAILabel: open the module "MONAI Label", enter that
 address, press the button beside it, then "Next Sample". Choose a segment, draw a few
 strokes under "Scribbles" and press "Update".
 
@@ -69,6 +73,14 @@ Stop with Ctrl-C.
 // exampleName is the file of the example image.
 const exampleName = "abdomen_example.nii.gz"
 
+// The example volume: voxels, their spacing in mm, and the seed of its organs.
+var (
+	exampleSize    = [3]int{192, 160, 48}
+	exampleSpacing = [3]float64{2, 2, 5}
+)
+
+const exampleSeed = 7
+
 // writeExample makes the example volume unless it is there.
 func writeExample(folder string) error {
 	name := filepath.Join(folder, exampleName)
@@ -78,7 +90,7 @@ func writeExample(folder string) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return fmt.Errorf("make the example's folder: %w", err)
 	}
-	v, _ := phantom.Abdomen([3]int{192, 160, 48}, [3]float64{2, 2, 5}, 7)
+	v, _ := phantom.Abdomen(exampleSize, exampleSpacing, exampleSeed)
 	err := atomicfile.Write(name, func(w io.Writer) error {
 		return format.Encode(name, w, v, format.Options{DType: string(volume.Int16), Compress: true})
 	})
