@@ -415,9 +415,35 @@ func (a *App) Load(m Model, compile adapt.Compiler) (Loaded, error) {
 	if err != nil {
 		return Loaded{}, err
 	}
+	data, err := a.ReadNetwork(m)
+	if err != nil {
+		return Loaded{}, err
+	}
+	return a.LoadData(m, data, compile)
+}
+
+// ReadNetwork reads the .onnx file of a model's network.
+func (a *App) ReadNetwork(m Model) ([]byte, error) {
+	m, err := a.Owner(m)
+	if err != nil {
+		return nil, err
+	}
 	data, err := a.readModel(m.File)
 	if err != nil {
-		return Loaded{}, fmt.Errorf("model %q: %w", m.Name, err)
+		return nil, fmt.Errorf("model %q: %w", m.Name, err)
+	}
+	return data, nil
+}
+
+// LoadData makes a network ready for interaction that takes the place of a model's own: another version of it, say. data is an .onnx
+// file.
+func (a *App) LoadData(m Model, data []byte, compile adapt.Compiler) (Loaded, error) {
+	m, err := a.Owner(m)
+	if err != nil {
+		return Loaded{}, err
+	}
+	if len(data) > maxModel {
+		return Loaded{}, fmt.Errorf("model %q: a network of %d bytes; at most %d are wanted", m.Name, len(data), maxModel)
 	}
 	parsed, err := onnx.Parse(data)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"scrawl/adapters/morph"
 	"scrawl/adapters/volume"
 	"scrawl/apps/interact"
+	"scrawl/apps/segment"
 )
 
 // leastPixels is how much of an object a slice must show to be learned from.
@@ -22,10 +23,11 @@ const leastPixels = 20
 // surveyed is a case that was looked through once.
 type surveyed struct {
 	Case
-	axis    volume.Plane
-	count   int // slices along axis
-	bytes   int64
-	objects []object
+	geometry volume.Geometry
+	axis     volume.Plane
+	count    int // slices along axis
+	bytes    int64
+	objects  []object
 }
 
 // object is one label in one case.
@@ -40,6 +42,7 @@ type opened struct {
 	img     interact.Image
 	labels  *volume.LabelMap
 	numbers map[string]uint16
+	cut     *segment.Cut // of a network with classes
 }
 
 // mask is where a slice shows an object.
@@ -57,10 +60,9 @@ func (c *opened) key(slice int) interact.SliceKey {
 
 // pool keeps decoded cases, the least recently used going first when they take more than the budget.
 type pool struct {
-	budget int64
-	model  *interact.Model
-	used   int64
-	order  list.List // of *opened, the most recent in front
+	run   *run
+	used  int64
+	order list.List // of *opened, the most recent in front
 }
 
 func (p *pool) get(ctx context.Context, c *surveyed) (*opened, error) {
@@ -74,9 +76,16 @@ func (p *pool) get(ctx context.Context, c *surveyed) (*opened, error) {
 	if err != nil {
 		return nil, fmt.Errorf("case %q: %w", c.ID, err)
 	}
-	o := &opened{surveyed: c, img: p.model.Prepare(l.Volume), labels: l.Labels, numbers: numbersOf(l)}
+	o := &opened{surveyed: c, labels: l.Labels, numbers: numbersOf(l)}
+	if s := p.run.segment; s != nil {
+		o.img = s.Prepare(l.Volume)
+		o.cut = s.Cut(o.img, p.run.classesOfVoxels(o), p.run.patch)
+		c.bytes = 6*int64(len(l.Volume.Voxels)) + o.cut.Bytes()
+	} else {
+		o.img = p.run.model.Prepare(l.Volume)
+	}
 	p.order.PushFront(o)
-	for p.used += c.bytes; p.used > p.budget && p.order.Len() > 1; {
+	for p.used += c.bytes; p.used > p.run.Memory && p.order.Len() > 1; {
 		p.used -= p.order.Remove(p.order.Back()).(*opened).bytes
 	}
 	return o, nil
@@ -121,6 +130,7 @@ func (r *run) survey(ctx context.Context) error {
 	if len(usable) == 0 {
 		return fmt.Errorf("%w: %d of %d cases could not be used", ErrNoCases, len(r.result.Skipped), len(r.Cases))
 	}
+	r.choosePatch(usable)
 	r.train, r.held = split(usable, r.Settings.Validation)
 	return nil
 }
@@ -145,6 +155,7 @@ func look(ctx context.Context, c Case) (*surveyed, error) {
 	if l.Volume.Size[2] == 1 {
 		s.axis = volume.PlaneK
 	}
+	s.geometry = l.Volume.Geometry
 	s.count = l.Volume.Size[s.axis]
 	numbers := numbersOf(l)
 	found := map[uint16][]int{}
@@ -197,39 +208,77 @@ func (r *run) chooseLabels(cases []*surveyed) error {
 		}
 		r.labels = slices.Sorted(slices.Values(r.Settings.Labels))
 	}
+	if r.segment != nil {
+		return r.chooseClasses(len(cases) > 0)
+	}
+	if n := r.network.Classes; n != 2 {
+		return fmt.Errorf("the network has %d classes: app.yaml must say which labels they are", n)
+	}
+	if len(r.labels) > 1 && !r.prompted() {
+		if len(r.Settings.Labels) > 1 {
+			return fmt.Errorf("the network knows one object and sees no strokes: one label is wanted, not %v", r.Settings.Labels)
+		}
+		most := slices.MaxFunc(r.labels, func(a, b string) int { return held[a] - held[b] })
+		r.note("the network knows one object: of the labels %v it learns %s, which most images have", r.labels, most)
+		r.labels = []string{most}
+	}
 	r.classes = map[string]uint16{}
-	switch n := r.network.Classes - 1; {
-	case r.Model.Input.Conditioned():
-		if n != 1 {
-			return fmt.Errorf("a network that sees strokes must have background and foreground; this one has %d classes", n+1)
-		}
-		for _, name := range r.labels {
-			r.classes[name] = 1
-		}
-	case len(r.Classes) == n:
-		for i, name := range r.Classes {
-			r.classes[name] = uint16(i + 1)
-		}
-		r.labels = slices.DeleteFunc(r.labels, func(name string) bool { return r.classes[name] == 0 })
-		if len(r.labels) == 0 && len(cases) > 0 {
-			return fmt.Errorf("the network's labels %v are in none of the labelled images", r.Classes)
-		}
-	case n == 1:
-		if len(r.labels) > 1 {
-			if len(r.Settings.Labels) > 1 {
-				return fmt.Errorf("the network knows one object and sees no strokes: one label is wanted, not %v", r.Settings.Labels)
-			}
-			most := slices.MaxFunc(r.labels, func(a, b string) int { return held[a] - held[b] })
-			r.note("the network knows one object: of the labels %v it learns %s, which most images have", r.labels, most)
-			r.labels = []string{most}
-		}
-		for _, name := range r.labels {
-			r.classes[name] = 1
-		}
-	default:
-		return fmt.Errorf("the network has %d classes beside background, and %d are named: %v", n, len(r.Classes), r.Classes)
+	for _, name := range r.labels {
+		r.classes[name] = 1
 	}
 	return nil
+}
+
+// chooseClasses keeps the labels that a network with classes knows.
+func (r *run) chooseClasses(any bool) error {
+	r.classes = r.segment.Indices()
+	r.labels = slices.DeleteFunc(r.labels, func(name string) bool { _, ok := r.classes[name]; return !ok })
+	if len(r.labels) == 0 && any {
+		return fmt.Errorf("the network's labels %v are in none of the labelled images", slices.Sorted(maps.Keys(r.classes)))
+	}
+	return nil
+}
+
+// The sides of windows, in pixels, for networks with classes that take any size: slices, and volumes.
+const (
+	mostSide2 = 256
+	mostSide3 = 64
+)
+
+// choosePatch settles the size of windows for a network that takes any: as large as all cases have, and no larger than fits. A batch
+// must be of one size.
+func (r *run) choosePatch(cases []*surveyed) {
+	if r.segment == nil || r.segment.Input.Patch != nil {
+		return
+	}
+	most := mostSide2
+	if len(r.network.Size) == 3 {
+		most = mostSide3
+	}
+	m := r.segment.Input.Multiple
+	r.patch = make([]int, len(r.network.Size))
+	for a := range r.patch {
+		least := most
+		for _, c := range cases {
+			least = min(least, r.segment.Extent(c.geometry)[a])
+		}
+		r.patch[a] = max(least/m*m, m)
+	}
+}
+
+// classesOfVoxels translates a case's labels into the network's classes.
+func (r *run) classesOfVoxels(c *opened) []uint8 {
+	var table [1 << 16]uint8
+	for _, name := range r.labels {
+		if n, ok := c.numbers[name]; ok {
+			table[n] = uint8(r.classes[name])
+		}
+	}
+	out := make([]uint8, len(c.labels.Labels))
+	for i, l := range c.labels.Labels {
+		out[i] = table[l]
+	}
+	return out
 }
 
 // split sets a share of the cases aside: those whose names have the smallest hashes, so that new cases move few old ones.

@@ -32,7 +32,12 @@ func (r *run) key() string {
 	s := r.Settings
 	s.Epochs, s.Patience = 0, 0
 	h := sha256.New()
-	fmt.Fprintf(h, "%+v|%+v|%v|%v|", s, r.model.Input, r.labels, r.network.Params())
+	fmt.Fprintf(h, "%+v|%v|%v|%v|", s, r.labels, r.network.Params(), r.patch)
+	if r.segment != nil {
+		fmt.Fprintf(h, "%+v %v|", r.segment.Input, r.segment.Classes)
+	} else {
+		fmt.Fprintf(h, "%+v|", r.model.Input)
+	}
 	for _, c := range append(r.train[:len(r.train):len(r.train)], r.held...) {
 		fmt.Fprintf(h, "%q %q %v|", c.ID, c.Content, c.objects)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"scrawl/adapters/morph"
+	"scrawl/adapters/volume"
 	"scrawl/apps/interact"
 	"scrawl/apps/simulate"
 	"scrawl/engine/tensor"
@@ -98,9 +99,12 @@ func (r *run) drawInto(ctx context.Context, rng *rand.Rand, c *surveyed, pending
 		return err
 	}
 	var e interact.Example
-	if r.model.Input.Conditioned() {
+	switch {
+	case r.segment != nil:
+		e, err = r.drawWindow(rng, o)
+	case r.prompted():
 		e, err = r.drawPrompted(ctx, rng, o)
-	} else {
+	default:
 		e, err = r.drawPlain(rng, o)
 	}
 	if err != nil {
@@ -127,6 +131,36 @@ func (r *run) drawPlain(rng *rand.Rand, c *opened) (interact.Example, error) {
 		return interact.Example{}, err
 	}
 	return r.model.Example(c.img, c.key(slice), nothing, morph.Rect{}, false, classes)
+}
+
+// drawWindow is a window of a volume with every voxel's class, mostly around a voxel of a label.
+func (r *run) drawWindow(rng *rand.Rand, c *opened) (interact.Example, error) {
+	o := c.objects[rng.IntN(len(c.objects))]
+	voxel := rng.IntN(len(c.labels.Labels))
+	if rng.Float64() >= shareSilent {
+		slice := o.slices[rng.IntN(len(o.slices))]
+		m, err := c.mask(o.name, slice)
+		if err != nil {
+			return interact.Example{}, err
+		}
+		points := m.Points()
+		at := points[rng.IntN(len(points))]
+		i, j, k := volume.SliceIndex(c.axis, slice, at.X, at.Y)
+		voxel = c.geometry.Index(i, j, k)
+	}
+	var shift [3]int
+	for t := range shift {
+		if first := 3 - len(r.network.Size); t >= first {
+			side := 16
+			if r.patch != nil {
+				side = r.patch[t-first]
+			} else if p := r.segment.Input.Patch; p != nil {
+				side = p[t-first]
+			}
+			shift[t] = rng.IntN(side/2+1) - side/4
+		}
+	}
+	return interact.Example(c.cut.Around(voxel, shift)), nil
 }
 
 // nothing is the prompt of a slice of which nothing is known.
@@ -280,17 +314,21 @@ func jitter(rng *rand.Rand, b morph.Rect) morph.Rect {
 // which know no left and right, the orientation.
 func (r *run) disturb(rng *rand.Rand, e interact.Example) {
 	s := e.X.Shape()
-	n := s[2] * s[3]
+	n := e.Valid.Len()
 	gain, offset, gamma := 0.9+0.2*rng.Float64(), 0.1*rng.Float64()-0.05, math.Exp(0.4*rng.Float64()-0.2)
 	noise := 0.03 * rng.Float64() * rng.Float64()
-	for _, ch := range r.model.Input.ImageChannels() {
+	channels := []int{0}
+	if r.model != nil {
+		channels = r.model.Input.ImageChannels()
+	}
+	for _, ch := range channels {
 		plane := e.X.Float32s()[ch*n : (ch+1)*n]
 		for i, v := range plane {
 			bent := math.Pow(min(max(float64(v), 0), 1), gamma)
 			plane[i] = float32(gain*bent + offset + noise*rng.NormFloat64())
 		}
 	}
-	if !r.model.Input.Conditioned() {
+	if !r.prompted() {
 		return
 	}
 	across, down := rng.IntN(2) == 0, rng.IntN(2) == 0

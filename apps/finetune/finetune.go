@@ -33,6 +33,7 @@ import (
 
 	"scrawl/adapters/volume"
 	"scrawl/apps/interact"
+	"scrawl/apps/segment"
 	"scrawl/engine/adapt"
 	"scrawl/engine/train"
 )
@@ -154,13 +155,11 @@ func (r *Result) Helped() bool {
 
 // Training is a training that is ready to run. Its fields may be set until Run.
 type Training struct {
-	// Model says how the network sees images. Its engine is not used.
-	Model *interact.Model
+	// Model says how the network sees images, or Segment for a network with classes. Its engine is not used.
+	Model   *interact.Model
+	Segment *segment.Model
 	// Network is trained, from its own weights on. All its trainable weights may be chosen from.
-	Network *adapt.Network
-	// Classes are the labels that the classes of a network stand for that sees the image alone, from class 1 on. Empty for a network
-	// of one object, which Settings.Labels then names, and for networks that see strokes.
-	Classes  []string
+	Network  *adapt.Network
 	Compile  adapt.Compiler
 	Cases    []Case
 	Settings Settings
@@ -176,8 +175,11 @@ type Training struct {
 // run is a training under way.
 type run struct {
 	*Training
-	network *adapt.Network // with the chosen weights only
-	model   interact.Model // with an engine for them
+	network *adapt.Network  // with the chosen weights only
+	engine  *adapt.Engine   // of it
+	model   *interact.Model // with that engine, or nil
+	segment *segment.Model  // likewise
+	patch   []int           // of windows, for networks with classes that take any
 	trainer *train.Trainer
 	pool    *pool
 	replay  *replay
@@ -233,6 +235,9 @@ func (t *Training) Measure(ctx context.Context) (Figures, error) {
 	return r.measure(ctx, r.network.Source())
 }
 
+// prompted reports a network that sees strokes.
+func (r *run) prompted() bool { return r.model != nil && r.model.Input.Conditioned() }
+
 func (t *Training) note(format string, args ...any) {
 	if t.Note != nil {
 		t.Note(fmt.Sprintf(format, args...))
@@ -258,27 +263,37 @@ func (t *Training) prepare(ctx context.Context) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n := t.Network; len(n.Size) != 2 {
-		return nil, fmt.Errorf("networks of volumes are not trained here; the network takes images of %d axes", len(n.Size))
-	}
-	r := &run{Training: t, result: &Result{Settings: t.Settings}, pool: &pool{budget: t.Memory, model: t.Model}}
+	r := &run{Training: t, result: &Result{Settings: t.Settings}}
 	if r.network, err = t.Network.Restrict(names); err != nil {
 		return nil, err
 	}
-	engine, err := adapt.NewEngine(r.network, t.Model.Input.ImageChannels(), t.Compile)
+	channels := []int{0}
+	if t.Model != nil {
+		channels = t.Model.Input.ImageChannels()
+	}
+	engine, err := adapt.NewEngine(r.network, channels, t.Compile)
 	if err != nil {
 		return nil, err
 	}
-	r.model = *t.Model
-	r.model.Engine = engine
-	r.pool.model = &r.model
+	if t.Segment != nil {
+		s := *t.Segment
+		s.Engine = engine
+		r.segment = &s
+	} else {
+		m := *t.Model
+		m.Engine = engine
+		r.model = &m
+	}
+	r.engine, r.pool = engine, &pool{run: r}
 	if err := r.survey(ctx); err != nil {
 		return nil, err
 	}
 	steps := r.Settings.Epochs * r.steps()
 	r.trainer = train.NewTrainer(engine, train.Options{Batch: t.Settings.Batch, LearningRate: t.Settings.LearningRate,
 		Warmup: min(20, steps/10+1), WeightDecay: 1e-4, ClipNorm: 1, Average: 0.98})
-	r.replay = newReplay(t.Model.Input, t.Settings)
+	if r.prompted() {
+		r.replay = &replay{input: t.Model.Input, settings: t.Settings}
+	}
 	return r, nil
 }
 

@@ -16,10 +16,12 @@ import (
 	"scrawl/apps/finetune"
 	"scrawl/apps/interact"
 	"scrawl/apps/phantom"
+	"scrawl/apps/segment"
 	"scrawl/engine/adapt"
 	"scrawl/engine/onnx"
 	"scrawl/engine/ort"
 	"scrawl/engine/ort/orttest"
+	"scrawl/engine/tensor"
 	"scrawl/engine/train"
 )
 
@@ -86,6 +88,42 @@ func imageOnly(t *testing.T, classes int) (*interact.Model, *adapt.Network) {
 	return &interact.Model{Input: interact.Input{Channels: []interact.Channel{interact.ChannelImage}, Grid: 32, Multiple: 4, Percentiles: [2]float64{0.5, 99.5}}}, n
 }
 
+// withClasses is a network that knows the spleen and the liver.
+func withClasses(in segment.Input) *segment.Model {
+	return &segment.Model{Input: in, Classes: []segment.Class{{Label: "spleen", Index: 1}, {Label: "liver", Index: 2}}}
+}
+
+// volumetric is an untrained network of volumes with three classes.
+func volumetric(t *testing.T) *adapt.Network {
+	t.Helper()
+	dims := func(c int64) onnx.Shape {
+		return onnx.Shape{{Symbol: "N"}, {Size: c}, {Symbol: "D"}, {Symbol: "H"}, {Symbol: "W"}}
+	}
+	g := &onnx.Graph{Name: "volumetric", Inputs: []onnx.Value{{Name: "image", DType: tensor.Float32, Shape: dims(1)}},
+		Outputs: []onnx.Value{{Name: "logits", DType: tensor.Float32, Shape: dims(3)}}}
+	b := onnx.NewBuilder(g, "")
+	rng := rand.New(rand.NewPCG(4, 4))
+	x, in := "image", 1
+	for i, out := range []int{8, 8, 3} {
+		w, bias := tensor.Zeros[float32](out, in, 3, 3, 3), tensor.Zeros[float32](out)
+		for k := range w.Float32s() {
+			w.Float32s()[k] = float32(rng.NormFloat64() * math.Sqrt(2/float64(27*in)))
+		}
+		name := fmt.Sprintf("layer%d", i)
+		g.Initializers = append(g.Initializers, onnx.Initializer{Name: name + ".weight", Tensor: w}, onnx.Initializer{Name: name + ".bias", Tensor: bias})
+		x = b.Op("Conv", []string{x, name + ".weight", name + ".bias"}, onnx.WithInts("kernel_shape", 3, 3, 3), onnx.WithInts("pads", 1, 1, 1, 1, 1, 1))
+		if in = out; i < 2 {
+			x = b.Op("Relu", []string{x})
+		}
+	}
+	b.Alias(x, "logits")
+	n, err := adapt.NewNetwork(&onnx.Model{IRVersion: 9, Opsets: map[string]int64{"": onnx.Opset}, Graph: g}, adapt.Trainable{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // shipped is the network that comes with Scrawl, on a smaller grid.
 func shipped(t *testing.T, compile adapt.Compiler) (*interact.Model, *adapt.Network) {
 	t.Helper()
@@ -141,15 +179,21 @@ func TestTrainingHelps(t *testing.T) {
 		tr.Settings.Epochs, tr.Settings.LearningRate, tr.Settings.Labels = 8, 3e-3, []string{"liver"}
 		helps(t, tr, abdomens(14)[10:], 0.4)
 	})
-	t.Run("two classes, image alone", func(t *testing.T) {
-		m, n := imageOnly(t, 3)
-		tr := training(t, m, n, abdomens(10))
-		tr.Classes = []string{"spleen", "liver"}
+	t.Run("two classes of slices", func(t *testing.T) {
+		_, n := imageOnly(t, 3)
+		tr := training(t, nil, n, abdomens(10))
+		tr.Segment = withClasses(segment.Input{Multiple: 4, Percentiles: [2]float64{0.5, 99.5}})
 		tr.Settings.Epochs, tr.Settings.LearningRate, tr.Settings.Weights = 12, 3e-3, []string{"*"}
 		f := helps(t, tr, abdomens(14)[10:], 0.2)
 		if len(f.Labels) != 2 {
 			t.Errorf("figures of %v, want both labels", f.Labels)
 		}
+	})
+	t.Run("two classes of volumes, in windows", func(t *testing.T) {
+		tr := training(t, nil, volumetric(t), abdomens(10))
+		tr.Segment = withClasses(segment.Input{Patch: []int{8, 16, 16}, Multiple: 1, Percentiles: [2]float64{0.5, 99.5}})
+		tr.Settings.Epochs, tr.Settings.LearningRate = 14, 1e-2
+		helps(t, tr, abdomens(14)[10:], 0.15)
 	})
 	t.Run("strokes, the network that is shipped", func(t *testing.T) {
 		m, n := shipped(t, compiler(t))
@@ -298,7 +342,11 @@ func TestRefusals(t *testing.T) {
 		{"broken cases alone", func(tr *finetune.Training) { tr.Cases = []finetune.Case{broken} }, "1 of 1"},
 		{"an unknown label", func(tr *finetune.Training) { tr.Settings.Labels = []string{"tail"} }, `"tail"`},
 		{"two labels for one object", func(tr *finetune.Training) { tr.Settings.Labels = []string{"liver", "spleen"} }, "one label"},
-		{"classes that are not the network's", func(tr *finetune.Training) { tr.Classes = []string{"a", "b"}; tr.Network = three(t) }, "3 classes beside background, and 2 are named"},
+		{"classes without names", func(tr *finetune.Training) { tr.Network = three(t) }, "4 classes"},
+		{"classes that nobody has labelled", func(tr *finetune.Training) {
+			tr.Model, tr.Network = nil, three(t)
+			tr.Segment = &segment.Model{Input: segment.Input{Multiple: 4}, Classes: []segment.Class{{Label: "tail", Index: 1}}}
+		}, "[tail]"},
 		{"no epoch", func(tr *finetune.Training) { tr.Settings.Epochs = 0 }, "epochs"},
 		{"no slices", func(tr *finetune.Training) { tr.Settings.Slices = 0 }, "slices"},
 		{"all set aside", func(tr *finetune.Training) { tr.Settings.Validation = 1 }, "validation"},

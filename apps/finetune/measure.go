@@ -8,6 +8,7 @@ import (
 	"scrawl/adapters/measure"
 	"scrawl/adapters/morph"
 	"scrawl/apps/interact"
+	"scrawl/apps/segment"
 	"scrawl/apps/simulate"
 	"scrawl/engine/adapt"
 )
@@ -32,9 +33,12 @@ func (r *run) measure(ctx context.Context, w adapt.Weights) (Figures, error) {
 		if err != nil {
 			return Figures{}, err
 		}
-		if r.model.Input.Conditioned() {
+		switch {
+		case r.segment != nil:
+			err = r.measureWindows(ctx, w, o, sums)
+		case r.prompted():
 			err = r.measurePrompted(ctx, w, o, r.slicesEach(cases), sums)
-		} else {
+		default:
 			err = r.measurePlain(ctx, w, o, sums)
 		}
 		if err != nil {
@@ -50,7 +54,7 @@ func (r *run) measure(ctx context.Context, w adapt.Weights) (Figures, error) {
 		}
 		f.Labels[name] = t.mean()
 		f.Dice += t.mean() / n
-		if !r.model.Input.Conditioned() {
+		if !r.prompted() {
 			continue
 		}
 		f.Carried += t.part(0) / n
@@ -59,7 +63,7 @@ func (r *run) measure(ctx context.Context, w adapt.Weights) (Figures, error) {
 	}
 	var err error
 	if r.replay != nil {
-		f.Source, err = r.replay.measure(ctx, &r.model, w)
+		f.Source, err = r.replay.measure(ctx, r.engine, w)
 	}
 	return f, err
 }
@@ -168,12 +172,35 @@ func (r *run) measurePlain(ctx context.Context, w adapt.Weights, c *opened, sums
 		}
 		got, want = append(got, answer...), append(want, truth...)
 	}
+	r.tallyClasses(sums, got, want)
+	return nil
+}
+
+// tallyClasses books the Dice of each class that there is.
+func (r *run) tallyClasses(sums map[string]*tally, got, want []uint16) {
 	for _, name := range r.labels {
 		class := r.classes[name]
 		if slices.Contains(want, class) {
 			tallyOf(sums, name).add(0, measure.DiceOf(got, want, class))
 		}
 	}
+}
+
+// measureWindows compares the classes of windows, all windows of the case together.
+func (r *run) measureWindows(ctx context.Context, w adapt.Weights, c *opened, sums map[string]*tally) error {
+	var got, want []uint16
+	for _, e := range c.cut.Spread(mostPlain) {
+		prob, err := r.engine.Predict(ctx, w, e.X)
+		if err != nil {
+			return err
+		}
+		for i, class := range segment.Likeliest(prob) {
+			if e.Valid.Float32s()[i] != 0 {
+				got, want = append(got, class), append(want, uint16(e.Target.Float32s()[i]))
+			}
+		}
+	}
+	r.tallyClasses(sums, got, want)
 	return nil
 }
 

@@ -12,7 +12,8 @@ import (
 	"scrawl/engine/train"
 )
 
-// replay draws the synthetic examples that keep a network what it was. A nil replay draws none.
+// replay draws the synthetic examples that keep a network what it was. A nil replay draws none: what synthetic examples ask of networks
+// that see the image alone is what training shall replace.
 type replay struct {
 	input    interact.Input
 	settings Settings
@@ -23,14 +24,6 @@ type replay struct {
 
 // measuredSeed is that of the synthetic examples measured: none that is learned has it.
 const measuredSeed = 1 << 40
-
-// newReplay returns nil for networks that see the image alone: what synthetic examples ask of those is what training shall replace.
-func newReplay(in interact.Input, s Settings) *replay {
-	if !in.Conditioned() {
-		return nil
-	}
-	return &replay{input: in, settings: s}
-}
 
 func (p *replay) close() {
 	if p != nil && p.batcher != nil {
@@ -77,7 +70,7 @@ func (p *replay) seen(b *synth.Batch) *tensor.Tensor {
 const measuredExamples = 16
 
 // measure is the mean Dice on fixed synthetic examples, in their first round.
-func (p *replay) measure(ctx context.Context, m *interact.Model, w adapt.Weights) (float64, error) {
+func (p *replay) measure(ctx context.Context, e *adapt.Engine, w adapt.Weights) (float64, error) {
 	if p.fixed == nil {
 		b := synth.NewBatcher(measuredSeed, synth.BatchOptions{Options: synth.Options{Size: p.input.Grid}, Batch: measuredExamples})
 		defer b.Close()
@@ -95,7 +88,7 @@ func (p *replay) measure(ctx context.Context, m *interact.Model, w adapt.Weights
 		if err != nil {
 			return 0, err
 		}
-		prob, err := m.Engine.Predict(ctx, w, slice)
+		prob, err := e.Predict(ctx, w, slice)
 		if err != nil {
 			return 0, err
 		}

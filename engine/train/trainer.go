@@ -81,10 +81,10 @@ func (t *Trainer) correction() float64 {
 
 // Batch is what one step learns from.
 type Batch struct {
-	X *tensor.Tensor // [B,C,H,W]
-	// Target [B,1,H,W] holds the number of each pixel's class, 0 for background.
+	X *tensor.Tensor // [B,C,H,W], or [B,C,D,H,W] for networks of volumes
+	// Target [B,1,…] holds the number of each pixel's class, 0 for background.
 	Target *tensor.Tensor
-	// Valid [B,1,H,W] is 1 where a pixel counts and 0 where it is padding; nil when all count.
+	// Valid [B,1,…] is 1 where a pixel counts and 0 where it is padding; nil when all count.
 	Valid *tensor.Tensor
 }
 
@@ -100,9 +100,9 @@ func (t *Trainer) Learn(ctx context.Context, batch Batch, fraction float64) (flo
 	if err != nil {
 		return 0, err
 	}
-	x, s := batch.X, batch.X.Shape()
-	b, k, h, w := s[0], t.engine.Network().Classes, s[2], s[3]
-	xs, err := x.Reshape(append([]int{1}, s...)...)
+	s := batch.X.Shape()
+	b := s[0]
+	xs, err := batch.X.Reshape(append([]int{1}, s...)...)
 	if err != nil {
 		return 0, err
 	}
@@ -112,7 +112,7 @@ func (t *Trainer) Learn(ctx context.Context, batch Batch, fraction float64) (flo
 	alpha := math.Min(t.opts.Average, float64(t.step+1)/float64(t.step+10))
 	sets, losses, err := t.engine.Step(ctx, o, t.sets, adapt.Lesson{
 		X: xs, Target: classes, Weight: weight,
-		Scribble: tensor.Zeros[float32](1, b, k, h, w), Marked: tensor.Zeros[float32](1, b, 1, h, w),
+		Scribble: tensor.ZerosLike(classes), Marked: tensor.ZerosLike(weight),
 		LearningRate: rate * t.correction(), Decay: rate * t.opts.WeightDecay, Alphas: []float64{alpha}, Steps: 1,
 	})
 	if err != nil {
@@ -123,17 +123,20 @@ func (t *Trainer) Learn(ctx context.Context, batch Batch, fraction float64) (flo
 	return float64(losses[0][0]), nil
 }
 
-// targets turns class numbers into distributions [1,B,K,H,W], and gives every pixel that counts the same weight [1,B,1,H,W].
+// targets turns class numbers into distributions [1,B,K,…], and gives every pixel that counts the same weight [1,B,1,…].
 func (t *Trainer) targets(batch Batch) (classes, weight *tensor.Tensor, err error) {
 	s := batch.X.Shape()
-	if len(s) != 4 || !slices.Equal(batch.Target.Shape(), []int{s[0], 1, s[2], s[3]}) {
-		return nil, nil, fmt.Errorf("training batch of shape %v with targets %v; [B,C,H,W] and [B,1,H,W] are wanted", s, batch.Target.Shape())
+	axes := len(t.engine.Network().Size)
+	if len(s) != 2+axes || !slices.Equal(batch.Target.Shape(), append([]int{s[0], 1}, s[2:]...)) {
+		return nil, nil, fmt.Errorf("training batch of shape %v with targets %v; [B,C,…] and [B,1,…] with the network's %d axes are wanted", s, batch.Target.Shape(), axes)
 	}
 	if batch.Valid != nil && !slices.Equal(batch.Valid.Shape(), batch.Target.Shape()) {
 		return nil, nil, fmt.Errorf("training batch with targets %v and valid pixels %v; the same shape is wanted", batch.Target.Shape(), batch.Valid.Shape())
 	}
-	b, k, n := s[0], t.engine.Network().Classes, s[2]*s[3]
-	classes, weight = tensor.Zeros[float32](1, b, k, s[2], s[3]), tensor.Zeros[float32](1, b, 1, s[2], s[3])
+	b, k := s[0], t.engine.Network().Classes
+	n := batch.Target.Len() / b
+	classes = tensor.Zeros[float32](append([]int{1, b, k}, s[2:]...)...)
+	weight = tensor.Zeros[float32](append([]int{1, b, 1}, s[2:]...)...)
 	counted := float32(0)
 	for i, v := range batch.Target.Float32s() {
 		class := int(v)
