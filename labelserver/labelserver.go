@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -18,8 +17,6 @@ import (
 	"scrawl/apps"
 	"scrawl/apps/interact"
 	"scrawl/engine/adapt"
-	"scrawl/engine/lower"
-	"scrawl/engine/onnx"
 	"scrawl/engine/ort"
 	"scrawl/labelserver/annotation"
 	"scrawl/labelserver/api"
@@ -39,13 +36,15 @@ type Server struct {
 	log       zerolog.Logger
 	provider  string
 	gate      deviceGate
+	networks  *networks
+	tasks     tasks
 
 	base    context.Context // of work in the background, ended by stop
 	stop    context.CancelFunc
 	working sync.WaitGroup
 
 	mu       sync.Mutex
-	sessions []*ort.Session
+	sessions map[*sessions]bool
 }
 
 // Parts are what a server is given from outside.
@@ -63,16 +62,17 @@ func New(ctx context.Context, cfg *config.Config, p Parts) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: p.Log}
+	s := &Server{cfg: cfg, log: p.Log, sessions: map[*sessions]bool{}}
 	s.base, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	entries, err := s.load(ctx, app, p.Library)
+	// One run at a time: a run uses all cores, and on a GPU all of the device.
+	s.gate = deviceGate{ort.NewGate(1, cfg.Engine.Queue)}
+	s.networks = newNetworks(s, app, p.Library, s.gate.Gate)
+	entries, err := s.load(ctx, app)
 	if err != nil {
 		return nil, err
 	}
-	// One run at a time: a run uses all cores, and on a GPU all of the device.
-	s.gate = deviceGate{ort.NewGate(1, cfg.Engine.Queue)}
 	if s.annotator, err = annotation.NewAnnotator(entries, annotation.Options{
-		Dir: filepath.Join(cfg.StateDir(), "lineages"), SnapshotBudget: int64(cfg.State.SnapshotBudget),
+		Dir: cfg.LineageDir(), SnapshotBudget: int64(cfg.State.SnapshotBudget),
 		CacheBytes: imageShare(int64(cfg.Engine.Memory)), Timeout: cfg.Engine.InferTimeout, Gate: s.gate, Log: p.Log,
 	}); err != nil {
 		return nil, err
@@ -80,30 +80,20 @@ func New(ctx context.Context, cfg *config.Config, p Parts) (*Server, error) {
 	if s.store, err = openStore(cfg, p.Log); err != nil {
 		return nil, err
 	}
-	if s.http, err = s.listenerOf(app, p); err != nil {
+	if s.tasks, err = s.openTasks(); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
+	if s.http, err = s.listenerOf(app, p); err != nil {
+		return nil, errors.Join(err, s.tasks.close(), s.store.Close())
+	}
+	s.tasks.start()
 	return s, nil
 }
 
 // imageShare is how much of the memory decoded images may take; the rest is for weights and runs.
 func imageShare(memory int64) int64 { return memory / 2 }
 
-func (s *Server) load(ctx context.Context, app *apps.App, lib *ort.Library) ([]annotation.Entry, error) {
-	// Threads that spin while they wait are a sixth faster on an idle machine, and many times slower on one whose cores
-	// something else needs too, such as a viewer.
-	compiler := lower.NewCompiler(lib, ort.Options{Device: s.cfg.Runtime.Device, Threads: s.cfg.Runtime.Threads, NoSpinning: true})
-	compile := func(model *onnx.Model) (adapt.Session, error) {
-		session, err := compiler.Compile(model)
-		if err != nil {
-			return nil, err
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.provider = session.Provider()
-		s.sessions = append(s.sessions, session)
-		return session, nil
-	}
+func (s *Server) load(ctx context.Context, app *apps.App) ([]annotation.Entry, error) {
 	networks := map[string]annotation.Entry{}
 	var entries []annotation.Entry
 	for _, m := range app.Models {
@@ -113,7 +103,7 @@ func (s *Server) load(ctx context.Context, app *apps.App, lib *ort.Library) ([]a
 		}
 		e, ready := networks[owner.Name]
 		if !ready {
-			if e, err = s.loadNetwork(ctx, app, owner, compile); err != nil {
+			if e, err = s.networks.open(ctx, owner); err != nil {
 				return nil, err
 			}
 			networks[owner.Name] = e
@@ -124,9 +114,9 @@ func (s *Server) load(ctx context.Context, app *apps.App, lib *ort.Library) ([]a
 	return entries, nil
 }
 
-// loadNetwork makes a network ready and runs it once.
-func (s *Server) loadNetwork(ctx context.Context, app *apps.App, m apps.Model, compile adapt.Compiler) (annotation.Entry, error) {
-	loaded, err := app.Load(m, compile)
+// loadNetwork makes a network of an .onnx file ready, in the place of a model's own, and runs it once.
+func (s *Server) loadNetwork(ctx context.Context, app *apps.App, m apps.Model, data []byte, compile adapt.Compiler) (annotation.Entry, error) {
+	loaded, err := app.LoadData(m, data, compile)
 	if err != nil {
 		return annotation.Entry{}, err
 	}
@@ -142,8 +132,8 @@ func (s *Server) loadNetwork(ctx context.Context, app *apps.App, m apps.Model, c
 	if p := interact.Profile(s.cfg.Engine.Profile); p != "default" && (loaded.Segment == nil || p != interact.ProfileHindsight) {
 		profile = p
 	}
-	s.log.Info().Str("model", m.Name).Str("provider", s.provider).Str("profile", string(profile)).Msg("model ready")
-	return annotation.Entry{Network: m.Name, Labels: labels, Model: loaded.Model, Segment: loaded.Segment, Profile: profile, Weights: loaded.Hash, Device: s.provider}, nil
+	s.log.Info().Str("model", m.Name).Str("provider", s.Provider()).Str("profile", string(profile)).Msg("model ready")
+	return annotation.Entry{Network: m.Name, Labels: labels, Model: loaded.Model, Segment: loaded.Segment, Profile: profile, Weights: loaded.Hash, Device: s.Provider()}, nil
 }
 
 func (s *Server) listenerOf(app *apps.App, p Parts) (*httpapi.Server, error) {
@@ -157,6 +147,7 @@ func (s *Server) listenerOf(app *apps.App, p Parts) (*httpapi.Server, error) {
 	return httpapi.New(httpapi.Options{
 		Config: s.cfg, About: httpapi.About{Name: s.cfg.Server.Name, Description: app.Description, Version: p.Version},
 		Service: s.annotator, Recall: s.annotator, Status: s.status(app, sessions, p.Version), Store: images{s.store}, Codec: codec{}, Strategies: s.strategies(), Sessions: sessions,
+		Train: s.tasks.train, Scoring: s.tasks.scoring, Batch: s.tasks.batch, Models: s.networks,
 		Log: p.Log, LogFile: p.LogFile, Metrics: obs.NewMetrics(),
 	})
 }
@@ -172,14 +163,18 @@ func (s *Server) status(app *apps.App, sessions *session.Store, version string) 
 		}
 		var memory runtime.MemStats
 		runtime.ReadMemStats(&memory)
-		return api.NewObject("version", version, "app", app.Name, "provider", s.provider, "seconds", int(time.Since(started).Seconds()),
+		return api.NewObject("version", version, "app", app.Name, "provider", s.Provider(), "seconds", int(time.Since(started).Seconds()),
 			"running", running, "waiting", waiting, "queue", s.cfg.Engine.Queue, "sessions", uploaded,
 			"go_bytes", memory.HeapInuse, "goroutines", runtime.NumGoroutine())
 	}
 }
 
 // Provider names what the networks really run on.
-func (s *Server) Provider() string { return s.provider }
+func (s *Server) Provider() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.provider
+}
 
 // Listen opens the configured address.
 func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
@@ -192,18 +187,29 @@ func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
 }
 
 // Serve answers requests until ctx ends, then lets those under way finish.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.http.Serve(ctx, l) }
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	watched := make(chan struct{})
+	ctx, stop := context.WithCancel(ctx)
+	go func() {
+		defer close(watched)
+		s.networks.watch(ctx)
+	}()
+	err := s.http.Serve(ctx, l)
+	stop()
+	<-watched
+	return err
+}
 
-// Close waits for what is still being learned, then closes the datastore and the networks' sessions.
+// Close stops the tasks, which are taken up again at the next start where they can be, waits for what is still being learned, then
+// closes the datastore and the networks' sessions.
 func (s *Server) Close() error {
+	err := s.tasks.close()
 	s.stop()
 	s.working.Wait()
 	s.annotator.Close()
-	err := s.store.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, session := range s.sessions {
-		err = errors.Join(err, session.Close())
+	err = errors.Join(err, s.store.Close())
+	for _, group := range s.opened() {
+		err = errors.Join(err, group.close())
 	}
 	return err
 }

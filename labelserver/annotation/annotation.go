@@ -7,6 +7,7 @@ package annotation
 
 import (
 	"context"
+	"slices"
 
 	"scrawl/adapters/volume"
 	"scrawl/labelserver/api"
@@ -171,6 +172,27 @@ type Reply struct {
 	LabelNames []Segment
 	// Params are the other results: latencies and what the model has to tell. label_names is added by the caller. May be nil.
 	Params *api.Object
+}
+
+// Result is the answer's params as clients and stored labels have them, with those that every model of the protocol sends.
+func (r *Reply) Result() *api.Object {
+	params := api.NewObject("label_names", LabelObject(r.LabelNames))
+	params.Merge(r.Params)
+	for _, name := range []string{"latencies", "centroids"} {
+		if !params.Has(name) {
+			params.Set(name, &api.Object{})
+		}
+	}
+	return params
+}
+
+// LabelObject writes segments as name → number, in ascending order of the numbers: Slicer assigns some by position.
+func LabelObject(segments []Segment) *api.Object {
+	o := &api.Object{}
+	for _, s := range slices.SortedStableFunc(slices.Values(segments), func(a, b Segment) int { return a.ID - b.ID }) {
+		o.Set(s.Name, s.ID)
+	}
+	return o
 }
 
 // Submission is a label stored by a user.

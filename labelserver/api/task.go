@@ -24,6 +24,8 @@ type Task struct {
 	End time.Time
 	// Details are the last lines of the task's log.
 	Details []string
+	// Progress says how far the task has come, such as the epoch and the number of epochs; nil when nothing is known.
+	Progress *Object
 }
 
 const (
@@ -45,6 +47,9 @@ func (t *Task) Object() *Object {
 			lines = []string{"no output yet"}
 		}
 		o.Set("details", lines[max(0, len(lines)-taskDetails):])
+	}
+	if t.Progress != nil {
+		o.Set("progress", t.Progress)
 	}
 	if !t.End.IsZero() {
 		o.Set("end_ts", t.End.Local().Format(taskTime))

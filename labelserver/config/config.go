@@ -101,6 +101,12 @@ func Default() *Config {
 // StateDir is where learned state, sessions and logs go: state.dir, or the folder .scrawl among the studies.
 func (c *Config) StateDir() string { return orIn(c.State.Dir, c.Studies, ".scrawl") }
 
+// VersionDir is where the versions of networks are kept, and LineageDir what annotators have taught them: folders of StateDir.
+func (c *Config) VersionDir() string { return filepath.Join(c.StateDir(), "networks") }
+
+// LineageDir is described with VersionDir.
+func (c *Config) LineageDir() string { return filepath.Join(c.StateDir(), "lineages") }
+
 // SessionDir is where uploaded sessions go: sessions.path, or the folder sessions in StateDir.
 func (c *Config) SessionDir() string { return orIn(c.Sessions.Path, c.StateDir(), "sessions") }
 

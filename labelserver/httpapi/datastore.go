@@ -48,7 +48,7 @@ func (s *Server) stats(ctx context.Context) (*api.Object, error) {
 }
 
 func (s *Server) getDatastore(c echo.Context) error {
-	output, err := queryOutput(c, "stats", "train", "stats", "all")
+	output, err := queryEnum(c, "output", "stats", "train", "stats", "all")
 	if err != nil {
 		return err
 	}
@@ -385,7 +385,7 @@ func (s *Server) getLabel(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	output, err := queryOutput(c, outputFile, outputFile, outputDICOMSeg, outputRTStruct)
+	output, err := queryEnum(c, "output", outputFile, outputFile, outputDICOMSeg, outputRTStruct)
 	if err != nil {
 		return err
 	}

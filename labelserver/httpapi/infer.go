@@ -39,7 +39,7 @@ func (s *Server) postInfer(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	output, err := queryOutput(c, outputAll, outputImage, outputJSON, outputAll, outputDICOMSeg)
+	output, err := queryEnum(c, "output", outputAll, outputImage, outputJSON, outputAll, outputDICOMSeg)
 	if err != nil {
 		return err
 	}
@@ -413,7 +413,7 @@ func (s *Server) decodeUpload(ctx context.Context, call *inferCall) error {
 
 // sendInfer writes the answer in the form asked for.
 func (s *Server) sendInfer(c echo.Context, call *inferCall, answer *annotation.Reply, output string) error {
-	params := resultParams(answer)
+	params := answer.Result()
 	var file []byte
 	if answer.Label != nil && (output != outputJSON && output != outputDICOMSeg || call.saveTag != "") {
 		var err error
@@ -451,29 +451,6 @@ func sendMultipart(c echo.Context, params *api.Object, name string, file []byte)
 	c.Response().WriteHeader(http.StatusOK)
 	_, err = answer.WriteTo(c.Response())
 	return err
-}
-
-// resultParams are the params of an answer, with those that every model of the incumbent sends.
-func resultParams(answer *annotation.Reply) *api.Object {
-	params := api.NewObject("label_names", labelObject(answer.LabelNames))
-	params.Merge(answer.Params)
-	if !params.Has("latencies") {
-		params.Set("latencies", &api.Object{})
-	}
-	if !params.Has("centroids") {
-		params.Set("centroids", &api.Object{})
-	}
-	return params
-}
-
-// labelObject writes segments as name → number, in ascending order of the numbers: Slicer assigns some by position.
-func labelObject(segments []annotation.Segment) *api.Object {
-	sorted := slices.SortedStableFunc(slices.Values(segments), func(a, b annotation.Segment) int { return a.ID - b.ID })
-	o := &api.Object{}
-	for _, segment := range sorted {
-		o.Set(segment.Name, segment.ID)
-	}
-	return o
 }
 
 // typeFor is the type asked for, or the smallest that holds the answer.

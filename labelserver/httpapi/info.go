@@ -39,10 +39,10 @@ func (s *Server) info(ctx context.Context) (*api.Object, error) {
 		"name", s.o.About.Name, "description", s.o.About.Description, "version", s.o.About.Version,
 		"labels", unionOfLabels(models),
 		"models", described,
-		"trainers", &api.Object{},
+		"trainers", offered(s.o.Train, trainerObject),
 		"strategies", strategies,
-		"scoring", &api.Object{},
-		"train_stats", &api.Object{},
+		"scoring", offered(s.o.Scoring, scorerObject),
+		"train_stats", offered(s.o.Train, statsObject),
 		"datastore", stats,
 	), nil
 }
@@ -52,7 +52,7 @@ func modelObject(m annotation.Model) *api.Object {
 	if dimension != 2 {
 		dimension = 3
 	}
-	return api.NewObject("type", m.Type, "labels", labelObject(m.Labels), "dimension", dimension, "description", m.Description,
+	return api.NewObject("type", m.Type, "labels", annotation.LabelObject(m.Labels), "dimension", dimension, "description", m.Description,
 		"config", offeredConfig(m.Config))
 }
 
@@ -84,7 +84,7 @@ func unionOfLabels(models []annotation.Model) []string {
 	labels := []string{}
 	seen := map[string]bool{"background": true}
 	for _, m := range models {
-		for name := range labelObject(m.Labels).All() {
+		for name := range annotation.LabelObject(m.Labels).All() {
 			if !seen[name] {
 				seen[name] = true
 				labels = append(labels, name)

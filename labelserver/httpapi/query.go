@@ -45,9 +45,8 @@ func queryInt(c echo.Context, name string, missing int) (int, error) {
 	return value, nil
 }
 
-// queryOutput is the form of answer asked for, one of those allowed.
-func queryOutput(c echo.Context, missing string, allowed ...string) (string, error) {
-	const name = "output"
+// queryEnum reads a parameter that is one of those allowed.
+func queryEnum(c echo.Context, name, missing string, allowed ...string) (string, error) {
 	values := c.QueryParams()
 	if !values.Has(name) {
 		return missing, nil

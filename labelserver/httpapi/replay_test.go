@@ -54,23 +54,43 @@ var replayed = map[string]*deviation{
 	"ses_create": nil, "ses_multi": nil, "ses_get": nil, "ses_get_upd": nil, "ses_get_img": nil, "ses_del": nil, "ses_missing": nil, "ses_nofiles": nil, "ses_infer": nil,
 	"dg2d": nil, "seg": nil, "seg_nobody": nil, "wsi": nil, "wsi2": nil,
 	"al_random": nil, "al_first_nobody": nil, "train_stop_none": nil, "train_status_none": nil, "train_running_none": nil,
-	"batch_status_none": nil, "batch_stop_none": nil, "logs": nil, "logs_all": nil, "logs_text": nil, "logs_html0": nil,
+	"batch_status_none": nil, "batch_stop_none": nil, "batch_bad_images": nil, "batch_async": nil, "batch_sync": nil,
+	"train_start": nil, "train_start2": nil, "train_start_again": nil, "train_enqueue": nil, "train_post_listbody": nil, "train_all_post": nil,
+	"train_status": nil, "train_status_early": nil, "train_status_stopped": nil, "train_status_after_stop": nil, "train_all": nil,
+	"train_running": nil, "train_running_after": nil, "train_stop": nil, "train_stop2": nil, "info_training": nil,
+	"score_run": nil, "score_async": nil, "score_all_post": nil, "score_status": nil, "score_status_all": nil,
+	"model_get": nil, "model_info": nil, "model_info2": nil, "model_put": nil, "model_del": nil, "model_del2": nil, "logs": nil, "logs_all": nil, "logs_text": nil, "logs_html0": nil,
 
 	"al_bad": {404, hidden}, "del_img_missing": {404, hidden}, "inf_badparams": {400, hidden}, "inf_noimage": {404, hidden}, "inf_nomodel": {404, hidden},
 	"infer_file_txt": {400, hidden}, "put_lab_missing": {404, hidden}, "put_labinfo_missing": {404, hidden}, "ses_infer_bad": {404, hidden}, "logs_gpu": {404, hidden},
-	"img_head_ck":  {404, "the file of the test has another checksum; that a right one is found is tested elsewhere"},
-	"img_head_ck2": {404, "as before"},
-	"gmm":          {404, "no model of that name is served; the incumbent needs CUDA for it"},
-	"ohif":         {404, "no OHIF is bundled"},
-	"score_bad":    {404, hidden},
+	"img_head_ck":   {404, "the file of the test has another checksum; that a right one is found is tested elsewhere"},
+	"img_head_ck2":  {404, "as before"},
+	"gmm":           {404, "no model of that name is served; the incumbent needs CUDA for it"},
+	"ohif":          {404, "no OHIF is bundled"},
+	"score_bad":     {404, hidden},
+	"train_bad":     {404, "the incumbent takes the task and lets it fail later"},
+	"model_put_scr": {404, "a model without weights has no file"},
+	"model_get2":    {200, "the weights are an ONNX file and are not called .pt, which others would unpickle"},
+}
+
+// before lists the recordings whose requests come first, for those that need a task or a file to be there.
+var before = map[string][]string{
+	"train_start_again": {"train_start"}, "train_status": {"train_start", "train_stop"}, "train_status_early": {"train_start"}, "train_status_stopped": {"train_start", "train_stop"},
+	"train_status_after_stop": {"train_start2", "train_stop"}, "train_all": {"train_start", "train_stop"}, "train_running": {"train_start2"},
+	"train_running_after": {"train_start", "train_stop"}, "train_stop": {"train_start2"}, "train_stop2": {"train_start2", "train_enqueue", "train_stop"},
+	"info_training": {"train_start2"}, "score_status": {"score_run"}, "score_status_all": {"score_run", "score_run"},
+	"model_get2": {"model_put"}, "model_info2": {"model_put"}, "model_del": {"model_put"},
 }
 
 func TestReplayOfRecordedTraffic(t *testing.T) {
 	dir := captures(t)
 	for _, name := range slices.Sorted(mapKeys(replayed)) {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
+			b := newBench(t, withTasks(t, &waiting{}))
 			want := readRecording(t, dir, name)
+			for _, earlier := range before[name] {
+				b.send(b.recordedRequest(t, dir, earlier))
+			}
 			got := b.send(b.recordedRequest(t, dir, name))
 			if d := replayed[name]; d != nil {
 				t.Logf("answered %d instead of %d: %s", d.status, want.status, d.why)
@@ -248,8 +268,8 @@ func multipartForm(r result) string {
 var own = []string{"models", "trainers", "strategies", "scoring", "train_stats", "latencies", "label_names", "centroids", "label_tags", "objects", "info", "params", "paths", "components", "meta", "strategy"}
 
 // extra are members that only the recorded answers have or only ours, without harm: results of other tasks, and the checksum
-// that Slicer looks for.
-var extra = []string{"bbox", "checksum", "strategy", "sum", "slices", "servers", "components", "version"}
+// that Slicer looks for, and what the incumbent's child processes are told of graphics cards.
+var extra = []string{"bbox", "checksum", "strategy", "sum", "slices", "servers", "components", "version", "gpus"}
 
 // compareJSON checks that every recorded member is there with a value of the same kind.
 func compareJSON(t *testing.T, path string, want, got any) {

@@ -20,6 +20,7 @@ import (
 	"scrawl/labelserver/api"
 	"scrawl/labelserver/config"
 	"scrawl/labelserver/datastore"
+	"scrawl/labelserver/jobs"
 	"scrawl/labelserver/obs"
 	"scrawl/labelserver/session"
 )
@@ -29,7 +30,7 @@ type About struct {
 	Name, Description, Version string
 }
 
-// Options are the parts a server is made of. All but Sessions and LogFile are required.
+// Options are the parts a server is made of. Those that may be nil say so; all others are required.
 type Options struct {
 	Config  *config.Config
 	About   About
@@ -43,6 +44,10 @@ type Options struct {
 	// Strategies are offered in this order; the first is the clients' default. One of them should be called random, which is
 	// the only name OHIF asks for unprompted.
 	Strategies []Strategy
+	// Train, Scoring and Batch are the kinds of background tasks; nil switches one off.
+	Train, Scoring, Batch *jobs.Group
+	// Models are the weights that GET and PUT /model/ are about; nil means there are none.
+	Models ModelFiles
 	// Sessions keeps uploaded images; nil switches the feature off.
 	Sessions *session.Store
 	Log      zerolog.Logger
@@ -198,17 +203,8 @@ func (s *Server) register() {
 	g.GET("/logs/", s.getLogs)
 	g.GET("/logs/gpu", s.getGPU)
 
-	for _, t := range []taskGroup{
-		{name: "Train", status: "/train/", start: []string{"/train/", "/train/:model"}},
-		{name: "Scoring", status: "/scoring/", start: []string{"/scoring/", "/scoring/:method"}},
-		{name: "Batch_infer", status: "/batch/infer", start: []string{"/batch/infer/:model"}},
-	} {
-		g.GET(t.status, t.getStatus)
-		g.DELETE(t.status, t.stop)
-		for _, path := range t.start {
-			g.POST(path, t.refuse)
-		}
-	}
+	s.registerTasks(g)
+	s.registerModels(g)
 }
 
 // reply writes a JSON answer in the protocol's form.

@@ -277,11 +277,6 @@ func TestTrap11StoppingNothingIsNull(t *testing.T) {
 		b.want(b.get(path+"?check_if_running=true"), 404, `{"detail":"No `+name+` Tasks are currently Running"}`)
 		b.want(b.get(path+"?check_if_running=perhaps"), 422, "")
 	}
-	for _, path := range []string{"/train/", "/train/x", "/scoring/", "/scoring/dice?run_sync=true", "/batch/infer/x"} {
-		if r := b.do(http.MethodPost, path, "application/json", []byte(`{}`)); r.status != 404 || !strings.Contains(r.body, "not available in this version") {
-			t.Errorf("POST %s: %d %s", path, r.status, r.body)
-		}
-	}
 }
 
 func TestTrap12BodiesAreOptional(t *testing.T) {

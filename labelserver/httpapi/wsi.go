@@ -57,7 +57,7 @@ func (s *Server) wsi(c echo.Context, body *api.Object, form *api.Form) error {
 	if err != nil {
 		return err
 	}
-	output, err := queryOutput(c, outputImage, outputASAP, outputDSA, outputJSON)
+	output, err := queryEnum(c, "output", outputImage, outputASAP, outputDSA, outputJSON)
 	if err != nil {
 		return err
 	}
