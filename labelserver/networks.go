@@ -211,6 +211,15 @@ func (n *networks) follow(ctx context.Context, name string, failed map[string]in
 	}
 }
 
+// stamp is the time of the weights that are served in Unix seconds, and 1 for the app's own, which have none.
+func (n *networks) stamp(network string) int64 {
+	now, err := n.find(network)
+	if err != nil || now.version.Number == 0 {
+		return 1
+	}
+	return now.version.Created.Unix()
+}
+
 // names lists the networks in the app's order.
 func (n *networks) names() []string {
 	var all []string
@@ -523,7 +532,11 @@ func (s *Server) openTasks() (tasks, error) {
 		return &jobs.Group{Starter: starter, Queue: q}
 	}
 	t.train = open("Train", "train.json", train, train.Resume)
-	t.scoring = open("Scoring", "scoring.json", &jobs.Scoring{Scorers: []jobs.Scorer{jobs.Dice{Data: data, Labels: s.networks.app.Labels}, jobs.Sum{Data: data}}}, nil)
+	scorers := []jobs.Scorer{jobs.Dice{Data: data, Labels: s.networks.app.Labels}, jobs.Sum{Data: data}}
+	for _, name := range s.networks.names() {
+		scorers = append(scorers, jobs.Epistemic{Data: data, Model: name, Judge: scorer{s, name}, Modified: func() int64 { return s.networks.stamp(name) }})
+	}
+	t.scoring = open("Scoring", "scoring.json", &jobs.Scoring{Scorers: scorers}, nil)
 	t.batch = open("Batch_infer", "batch_infer.json", &jobs.Batch{Data: data, Service: s.annotator, Device: s.Provider(), Memory: imageShare(int64(s.cfg.Engine.Memory))}, nil)
 	return t, err
 }

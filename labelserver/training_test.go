@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"mime/multipart"
 	"net/http"
 	"os"
@@ -257,8 +258,10 @@ func TestTrainingHelps(t *testing.T) {
 
 	s.stop()
 	s.start()
-	if s.checksum() != trained || s.unseen() != after {
-		t.Error("after a restart other weights are served")
+	// The graph may be compiled in another way than before, which changes the last bits of answers.
+	near := func(a, b float64) bool { return math.Abs(a-b) < 0.01 }
+	if sum, got := s.checksum(), s.unseen(); sum != trained || !near(got, after) {
+		t.Errorf("after a restart %s is served with Dice %.3f", sum, got)
 	}
 	// Another process goes back, as `scrawl model rollback` does; the server follows.
 	store := versions.NewStore(s.cfg.VersionDir())
@@ -266,7 +269,7 @@ func TestTrainingHelps(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.until("the source is served again", func() bool { return s.checksum() == source })
-	if got := s.unseen(); got != before {
+	if got := s.unseen(); !near(got, before) {
 		t.Errorf("Dice %.3f after going back, %.3f before training", got, before)
 	}
 	if err := store.Select("organs", 1); err != nil {
@@ -284,6 +287,16 @@ func TestTrainingHelps(t *testing.T) {
 	}
 	if _, kept := s.call("GET", "/datastore/image/info?image=case_00", ""); kept["dice"] != dice["case_00"] {
 		t.Errorf("the image's info holds %v, scored %v", kept["dice"], dice["case_00"])
+	}
+	status, judged := s.call("POST", "/scoring/organs_epistemic?run_sync=true", `{"max_samples":2}`)
+	if status != 200 || judged["total"] != 3.0 || judged["executed"] != 2.0 {
+		t.Errorf("epistemic scoring: %d %v", status, judged)
+	}
+	if _, again := s.call("POST", "/scoring/organs_epistemic?run_sync=true", ``); again["skipped"] != 2.0 || again["executed"] != 1.0 {
+		t.Errorf("epistemic scoring again: %v", again)
+	}
+	if _, kept := s.call("GET", "/datastore/image/info?image=case_10", ""); kept["epistemic_entropy"].(float64) <= 0 || kept["epistemic_ts"] != float64(v.Created.Unix()) {
+		t.Errorf("the image's info holds %v", kept)
 	}
 	status, sums := s.call("POST", "/scoring/sum?run_sync=true", ``)
 	final := s.label("case_10", "original")

@@ -247,15 +247,14 @@ func (b *Batch) answer(ctx context.Context, job order, item datastore.Item, room
 		return nil, err
 	}
 	defer leave()
-	version, err := versionOf(item)
+	image, err := annotation.StoredImage(item, func(_ context.Context, name string, r io.Reader) (*volume.Volume, error) {
+		return b.Codec.Decode(name, r)
+	})
 	if err != nil {
 		return nil, err
 	}
 	client, _ := job.params.Text("client_id")
-	reply, err := b.Service.Infer(ctx, &annotation.Request{ID: request, Model: job.model, ClientID: client, Params: job.params, Image: annotation.Image{
-		Key: annotation.ImageKey{Source: annotation.Stored, ID: item.ID}, Ext: item.Ext, Version: version,
-		Open: decodeOnce(func(ctx context.Context) (*volume.Volume, error) { return b.image(ctx, item) }),
-	}})
+	reply, err := b.Service.Infer(ctx, &annotation.Request{ID: request, Model: job.model, ClientID: client, Params: job.params, Image: image})
 	if err != nil {
 		return nil, err
 	}
@@ -267,19 +266,6 @@ func (b *Batch) answer(ctx context.Context, job order, item datastore.Item, room
 		return nil, err
 	}
 	return api.NewObject("label", item.ID, "tag", job.tag, "params", params), nil
-}
-
-// decodeOnce decodes at most once for one request.
-func decodeOnce(open func(ctx context.Context) (*volume.Volume, error)) func(ctx context.Context) (*volume.Volume, error) {
-	var v *volume.Volume
-	return func(ctx context.Context) (*volume.Volume, error) {
-		if v != nil {
-			return v, nil
-		}
-		var err error
-		v, err = open(ctx)
-		return v, err
-	}
 }
 
 func (b *Batch) save(ctx context.Context, job order, item datastore.Item, m *volume.LabelMap, params *api.Object) error {

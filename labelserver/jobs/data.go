@@ -3,7 +3,6 @@ package jobs
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -276,17 +275,4 @@ func first(params *api.Object, name string) (any, bool) {
 // invalid is an error of the one who asked.
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", fmt.Errorf(format, args...), annotation.Invalid)
-}
-
-// versionOf changes when an item's file may have changed.
-func versionOf(item datastore.Item) (string, error) {
-	f, err := item.Open()
-	if err != nil {
-		return "", err
-	}
-	info, err := f.Stat()
-	if err := errors.Join(err, f.Close()); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%x-%x", info.ModTime().UnixNano(), info.Size()), nil
 }

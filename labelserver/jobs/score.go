@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"scrawl/adapters/measure"
 	"scrawl/adapters/volume"
@@ -250,4 +251,77 @@ func meanDice(a, b []uint16, inA, inB map[string]uint16) float64 {
 		sum += measure.DiceOf(a, mapped, n)
 	}
 	return sum / float64(len(labels))
+}
+
+// Judge says how unsure a model is about an image.
+type Judge interface {
+	// Score is the uncertainty by what a user has taught the model, or by the model as it is when client is "".
+	Score(ctx context.Context, client string, item datastore.Item) (float64, error)
+}
+
+// Epistemic judges the images without a final label, and keeps a model's uncertainty in their infos as epistemic_entropy, with the time of
+// the weights it was judged by as epistemic_ts: images judged by these weights already are passed over.
+type Epistemic struct {
+	*Data
+	Model string
+	Judge Judge
+	// Modified is the time of the weights in Unix seconds.
+	Modified func() int64
+}
+
+// Offer implements Scorer.
+func (e Epistemic) Offer() Offer {
+	return Offer{Name: e.Model + "_epistemic", Description: "Uncertainty of " + e.Model + " about images without a final label", Config: api.NewObject("max_samples", 0)}
+}
+
+// Prepare implements Scorer.
+func (e Epistemic) Prepare(params *api.Object) error {
+	_, err := e.most(params)
+	return err
+}
+
+func (Epistemic) most(params *api.Object) (int, error) {
+	o := option{params: params}
+	n := o.whole("max_samples", 0, 0, 1<<31, "a whole number from 0 (all) on")
+	return n, o.err
+}
+
+// Score implements Scorer. The result counts images, as the incumbent's does.
+func (e Epistemic) Score(ctx context.Context, params *api.Object, told *Told) (*api.Object, error) {
+	start := time.Now()
+	most, err := e.most(params)
+	if err != nil {
+		return nil, err
+	}
+	items, err := e.Store.Unlabelled(ctx)
+	if err != nil {
+		return nil, err
+	}
+	client, _ := params.Text("client_id")
+	stamp, skipped, done, failed := e.Modified(), 0, 0, 0
+	for i, item := range items {
+		if before, ok := item.Info.Number("epistemic_ts"); ok && int64(before) == stamp {
+			skipped++
+			continue
+		}
+		if most > 0 && done == most {
+			break
+		}
+		entropy, err := e.Judge.Score(ctx, client, item)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			failed++
+			told.Say("%s is left out: %v", item.ID, err)
+			continue
+		}
+		if err := e.Store.UpdateImageInfo(ctx, item.ID, api.NewObject("epistemic_entropy", entropy, "epistemic_ts", stamp)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		done++
+		told.Progress(api.NewObject("image", i+1, "images", len(items)))
+	}
+	told.Say("%d images judged, %d were before", done, skipped)
+	return api.NewObject("total", len(items), "skipped", skipped, "executed", done, "failed", failed, "latency", round4(time.Since(start).Seconds())), nil
 }

@@ -18,6 +18,7 @@ import (
 	"scrawl/apps/interact"
 	"scrawl/apps/segment"
 	"scrawl/engine/adapt"
+	"scrawl/labelserver/annotation"
 	"scrawl/labelserver/api"
 	"scrawl/labelserver/datastore"
 	"scrawl/labelserver/versions"
@@ -278,11 +279,11 @@ func (t *Train) cases(ctx context.Context, labels []string) ([]finetune.Case, er
 		if err != nil {
 			return nil, fmt.Errorf("label of %s: %w", p.Label.ID, err)
 		}
-		image, err := versionOf(p.Image)
+		image, err := annotation.StoredImage(p.Image, nil) // for its version; it is not opened
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", p.Image.ID, err)
 		}
-		cases = append(cases, finetune.Case{ID: p.Image.ID, Content: image + " " + sum, Open: func(ctx context.Context) (finetune.Labelled, error) {
+		cases = append(cases, finetune.Case{ID: p.Image.ID, Content: image.Version + " " + sum, Open: func(ctx context.Context) (finetune.Labelled, error) {
 			return t.open(ctx, p, labels)
 		}})
 	}
