@@ -1,5 +1,7 @@
 package autodiff
 
+import "scrawl/engine/onnx"
+
 // perChannel gives a vector over channels the shape [1,C,1,…] that broadcasts against an [N,C,…] value of that rank.
 func (t *tape) perChannel(v string, rank int) string {
 	return t.reshape(v, append([]int64{1, -1}, repeat(1, rank-2)...)...)
@@ -44,8 +46,14 @@ func vjpBatchNormalization(t *tape, c call) ([]string, error) {
 func (t *tape) normalized(dxhat, xhat, rstd string, axes []int64) string {
 	m1 := t.mean(dxhat, axes...)
 	m2 := t.mean(t.mul(dxhat, xhat), axes...)
-	return t.mul(t.sub(t.sub(dxhat, m1), t.mul(xhat, m2)), rstd)
+	dx := t.mul(t.sub(t.sub(dxhat, m1), t.mul(xhat, m2)), rstd)
+	t.b.Summarize(dx, NormalizedGradient, []string{dxhat, xhat, rstd}, onnx.WithInts("axes", axes...))
+	return dx
 }
+
+// NormalizedGradient is the operator of [onnx.SummaryDomain] that takes the cotangent of x̂ = (x−μ)/σ to that of x, where μ and σ are taken
+// over the attribute's axes. Its inputs are the cotangent, x̂ and 1/σ.
+const NormalizedGradient = "NormalizedGradient"
 
 // InstanceNormalization: y = γx̂ + β, x̂ normalised over the spatial axes of each image and channel
 // (https://onnx.ai/onnx/operators/onnx__InstanceNormalization.html).

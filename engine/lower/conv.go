@@ -130,6 +130,8 @@ func (s *scope) canLower(n *onnx.Node) bool {
 		return ok && slices.Equal(win.stride, []int64{1, 1}) && sizes[1]%s.Block == 0 && s.readsImage(n.Inputs[0], sizes[0]) && win.mirrors()
 	case autodiff.ConvWeightGradient:
 		return s.planWeightGradient(n).ok
+	case autodiff.NormalizedGradient:
+		return s.planGroupGradient(n).ok
 	}
 	return false
 }
@@ -163,5 +165,7 @@ func (s *scope) gradient(n *onnx.Node) {
 		s.convolve(n.Outputs[0], []string{s.input(dy, sizes[0]), s.turned(w, sizes)}, win.mirrored())
 	case autodiff.ConvWeightGradient:
 		s.weightGradient(n.Outputs[0], s.planWeightGradient(n))
+	case autodiff.NormalizedGradient:
+		s.groupGradient(n.Outputs[0], s.planGroupGradient(n))
 	}
 }

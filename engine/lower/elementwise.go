@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"scrawl/engine/autodiff"
 	"scrawl/engine/onnx"
 	"scrawl/engine/tensor"
 )
@@ -68,12 +69,31 @@ func (s *scope) elementwise(n *onnx.Node) bool {
 	switch sizes, known := s.fixed(out); {
 	case missing[kernel] < len(inputs) && known && len(sizes) == 4 && s.hasKernelForm(sizes):
 		s.applied(n, kernel, func(v string) string { return s.kernel(v, sizes) })
-	case missing[blocked] < len(inputs) && missing[blocked] <= notPlain && s.image(out) && s.images(inputs):
+	case missing[blocked] < len(inputs) && (missing[blocked] < notPlain || missing[blocked] == notPlain && !s.wantedPlain(out)) && s.image(out) && s.images(inputs):
 		s.applied(n, blocked, s.blocked)
 	default:
 		return false
 	}
 	return true
+}
+
+// wantedPlain reports whether any node that uses an image can only take it in the plain layout.
+func (s *scope) wantedPlain(v string) bool {
+	for _, n := range s.users[v] {
+		if n == nil || n.Domain != "" && n.Domain != onnx.SummaryDomain || n.Op == autodiff.NormalizedGradient {
+			return true
+		}
+		if pointwise[n.Op] {
+			if _, ok := s.full(n); !ok {
+				return true
+			}
+		}
+		switch n.Op {
+		case "Reshape", "Transpose", "LayerNormalization", "InstanceNormalization", "MatMul", "Softmax", "LogSoftmax":
+			return true
+		}
+	}
+	return false
 }
 
 func (s *scope) images(vs []string) bool {
@@ -216,7 +236,11 @@ func (s *scope) channelSums(n *onnx.Node) bool {
 	}
 	c := s.shape(x)[1].Size
 	var sums string
-	if batch := s.shape(x)[0]; batch.Known() && batch.Size == 1 {
+	if c == s.Block { // a single block is summed slowly by ReduceSum
+		v := s.b.Op("GlobalAveragePool", []string{s.blocked(x)}, inBlockedDomain())
+		v = s.op("Mul", v, s.count(x))
+		sums = s.b.Op("ReduceSum", []string{v, s.b.Int64s(0, 2, 3)}, onnx.WithInt("keepdims", 0))
+	} else if batch := s.shape(x)[0]; batch.Known() && batch.Size == 1 {
 		sums = s.b.Op("ReduceSum", []string{s.reshape(s.blocked(x), c/s.Block, -1, s.Block), s.b.Int64s(1)}, onnx.WithInt("keepdims", 0))
 	} else {
 		sums = s.b.Op("ReduceSum", []string{s.reshape(s.blocked(x), 0, c/s.Block, -1, s.Block), s.b.Int64s(0, 2)}, onnx.WithInt("keepdims", 0))

@@ -86,6 +86,8 @@ type scope struct {
 	// plainly holds the values that exist in the plain layout, under their own names; others the names in the other layouts.
 	plainly map[string]bool
 	others  [2]map[string]string
+	makers  map[string]*onnx.Node   // by value, of the standard graph
+	known   map[string]string       // results of nodes taken over as they are, by operator and inputs
 	users   map[string][]*onnx.Node // by value, one entry for each use; nil for uses outside the list of nodes
 	done    map[*onnx.Node]bool     // nodes computed as part of another one
 	sizes   map[string]string       // run-time sizes already computed
@@ -93,12 +95,17 @@ type scope struct {
 
 func newScope(t Target, from *onnx.Graph, b *onnx.Builder, bodies map[*onnx.Graph]map[string]onnx.Fact, outer *scope) *scope {
 	s := &scope{Target: t, from: from, b: b, outer: outer, bodies: bodies, facts: bodies[from], plainly: map[string]bool{},
-		others: [2]map[string]string{{}, {}}, users: map[string][]*onnx.Node{}, done: map[*onnx.Node]bool{}, sizes: map[string]string{}}
+		others: [2]map[string]string{{}, {}}, users: map[string][]*onnx.Node{}, done: map[*onnx.Node]bool{}, sizes: map[string]string{}, makers: map[string]*onnx.Node{}, known: map[string]string{}}
 	for _, in := range from.Initializers {
 		s.plainly[in.Name] = true
 	}
 	for _, in := range from.Inputs {
 		s.plainly[in.Name] = true
+	}
+	for _, n := range from.Nodes {
+		for _, o := range n.Outputs {
+			s.makers[o] = n
+		}
 	}
 	s.list = needed(s.summarized(), from.Outputs)
 	for _, n := range s.list {
@@ -236,6 +243,31 @@ func (s *scope) keep(n *onnx.Node) {
 	for _, o := range n.Outputs {
 		s.plainly[o] = true
 	}
+	if key := reusable(n); key != "" {
+		s.known[key] = n.Outputs[0]
+	}
+}
+
+// reusable names what a node computes, for those nodes whose results gradients want a second time.
+func reusable(n *onnx.Node) string {
+	if n.Domain != "" || n.Op != "Mul" && n.Op != "ReduceSum" || len(n.Outputs) != 1 {
+		return ""
+	}
+	return fmt.Sprint(n.Op, n.Int("keepdims", 1), n.Inputs)
+}
+
+// shared appends a node on plain values, unless the graph has it already.
+func (s *scope) shared(op string, inputs []string, opts ...onnx.AttrOption) string {
+	n := &onnx.Node{Op: op, Inputs: inputs, Attrs: map[string]onnx.Attr{}}
+	for _, o := range opts {
+		o(n)
+	}
+	n.Outputs = []string{""}
+	key := reusable(n)
+	if s.known[key] == "" {
+		s.known[key] = s.b.Op(op, inputs, opts...)
+	}
+	return s.known[key]
 }
 
 // emit appends a node whose single output has the given name.
