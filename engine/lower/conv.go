@@ -156,13 +156,38 @@ func (w window) mirrored() window {
 	return m
 }
 
+// channels is a value that consists of some channels of another one.
+type channels struct {
+	name     string
+	from, to int64
+}
+
+// parts are the results of the Split that alone uses v, which then need not be made, or v itself.
+func (s *scope) parts(v string, n int64) []channels {
+	split := s.onlyUser(v, "Split")
+	if split == nil || split.Int("axis", 0) != 1 || !s.images(split.Outputs) {
+		return []channels{{v, 0, n}}
+	}
+	s.done[split] = true
+	var parts []channels
+	at := int64(0)
+	for _, o := range split.Outputs {
+		size := s.shape(o)[1].Size
+		parts = append(parts, channels{o, at, at + size})
+		at += size
+	}
+	return parts
+}
+
 // gradient rewrites a summary for which canLower holds.
 func (s *scope) gradient(n *onnx.Node) {
 	switch n.Op {
 	case autodiff.ConvInputGradient:
 		dy, w := n.Inputs[0], n.Inputs[1]
 		win, sizes, _ := s.readWindow(n, w)
-		s.convolve(n.Outputs[0], []string{s.input(dy, sizes[0]), s.turned(w, sizes)}, win.mirrored())
+		for _, part := range s.parts(n.Outputs[0], sizes[1]) {
+			s.convolve(part.name, []string{s.input(dy, sizes[0]), s.turned(w, sizes, part.from, part.to)}, win.mirrored())
+		}
 	case autodiff.ConvWeightGradient:
 		s.weightGradient(n.Outputs[0], s.planWeightGradient(n))
 	case autodiff.NormalizedGradient:

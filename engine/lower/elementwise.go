@@ -227,6 +227,25 @@ func (s *scope) pad(n *onnx.Node) bool {
 	return true
 }
 
+// softmax over the few classes of an image is taken apart: ONNX Runtime would transpose the image, and treat every pixel on its own.
+func (s *scope) softmax(n *onnx.Node) bool {
+	shape := s.shape(n.Inputs[0])
+	if len(shape) < 4 || n.Int("axis", -1) != 1 || !shape[1].Known() || shape[1].Size > 64 {
+		return false
+	}
+	x, y := s.plain(n.Inputs[0]), n.Outputs[0]
+	over := func(op, v string) string { return s.b.Op(op, []string{v, s.b.Int64s(1)}, onnx.WithInt("keepdims", 1)) }
+	z := s.op("Sub", x, over("ReduceMax", x))
+	e := s.op("Exp", z)
+	if n.Op == "Softmax" {
+		s.emit(y, "Div", []string{e, over("ReduceSum", e)})
+	} else {
+		s.emit(y, "Sub", []string{z, s.op("Log", over("ReduceSum", e))})
+	}
+	s.plainly[y] = true
+	return true
+}
+
 // channelSums adds up every channel of a blocked image.
 func (s *scope) channelSums(n *onnx.Node) bool {
 	x := n.Inputs[0]

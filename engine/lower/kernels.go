@@ -1,6 +1,8 @@
 package lower
 
 import (
+	"fmt"
+
 	"scrawl/engine/onnx"
 	"scrawl/engine/tensor"
 )
@@ -117,22 +119,25 @@ func (s *scope) tilesTransposed(v string, tiles int64) string {
 }
 
 // turned is a weight in the kernels' layout for the gradient of the input: rotated by 180°, its channel axes exchanged. sizes are those
-// of the weight itself, which is [O,C,h,w]; the result's are [C,O,h,w].
-func (s *scope) turned(w string, sizes []int64) string {
-	key := "turned " + w
-	return s.once(key, func() string {
+// of the weight itself, which is [O,C,h,w]; the result holds the input channels from ≤ c < to, whole blocks: [to−from,O,h,w].
+func (s *scope) turned(w string, sizes []int64, from, to int64) string {
+	return s.once(fmt.Sprint("turned ", w, from, to), func() string {
 		o, c, k := sizes[0], sizes[1], sizes[2]*sizes[3]
-		back := []int64{c, o, sizes[2], sizes[3]}
+		part := to - from
+		back := []int64{part, o, sizes[2], sizes[3]}
 		if t := s.constant(w); t != nil {
-			return s.b.Const(s.layOut(turn(t), back))
+			per := int(o * k)
+			turned := tensor.Must([]int{int(part), int(o), int(sizes[2]), int(sizes[3])}, turn(t).Float32s()[int(from)*per:int(to)*per])
+			return s.b.Const(s.layOut(turned, back))
 		}
-		if !s.hasKernelForm(sizes) || c%s.Block != 0 {
-			v := s.gather(s.transpose(s.reshape(s.plain(w), o, c, k), 1, 0, 2), 2, reversed(k))
+		if !s.hasKernelForm(sizes) {
+			v := s.op("Slice", s.plain(w), s.b.Int64s(from), s.b.Int64s(to), s.b.Int64s(1))
+			v = s.gather(s.transpose(s.reshape(v, o, part, k), 1, 0, 2), 2, reversed(k))
 			return s.toKernel(s.reshape(v, back...), back)
 		}
 		ob, cb := o/s.Block, c/s.Block
 		order := make([]int64, 0, ob*cb*k)
-		for j := range cb {
+		for j := from / s.Block; j < to/s.Block; j++ {
 			for i := range ob {
 				for tap := range k {
 					order = append(order, (i*cb+j)*k+k-1-tap)
@@ -140,7 +145,7 @@ func (s *scope) turned(w string, sizes []int64) string {
 			}
 		}
 		v := s.gather(s.reshape(s.kernel(w, sizes), ob*cb*k, s.Block*s.Block), 0, order)
-		return s.reshape(s.tilesTransposed(v, ob*cb*k), back...)
+		return s.reshape(s.tilesTransposed(v, int64(len(order))), back...)
 	})
 }
 

@@ -228,6 +228,10 @@ func (s *scope) node(n *onnx.Node) bool {
 		return s.pad(n)
 	case "ReduceSum":
 		return s.channelSums(n)
+	case "Softmax", "LogSoftmax":
+		return s.softmax(n)
+	case "Shape":
+		return s.shapeNode(n)
 	case "Loop":
 		return s.loop(n)
 	}
@@ -386,6 +390,20 @@ func (s *scope) dim(v string, axis int) string {
 		}
 		return s.op("Gather", s.op("Shape", name), s.b.Int64s(int64(axis)))
 	})
+}
+
+// shapeNode asks for a shape in whatever layout the value exists: all have the plain value's.
+func (s *scope) shapeNode(n *onnx.Node) bool {
+	for f := range s.others {
+		if name := s.others[f][n.Inputs[0]]; name != "" && !s.plainly[n.Inputs[0]] {
+			c := *n
+			c.Inputs = []string{name}
+			s.b.Graph.Nodes = append(s.b.Graph.Nodes, &c)
+			s.plainly[n.Outputs[0]] = true
+			return true
+		}
+	}
+	return false
 }
 
 // once computes a size that may be wanted many times.

@@ -111,4 +111,3 @@ func (s *scope) count(image string) string {
 		return s.b.Op("Cast", []string{s.op("Mul", h, w)}, onnx.WithInt("to", int64(tensor.Float32)))
 	})
 }
-

@@ -58,37 +58,28 @@ func (s *scope) planWeightGradient(n *onnx.Node) weightPlan {
 
 // weightGradient computes dw, in the kernels' layout where the weight has one.
 func (s *scope) weightGradient(dw string, p weightPlan) {
-	image := s.paddedImage(p)
 	filter := s.reshape(s.blocked(p.filter), 0, p.filters/s.Block, 0, -1) // [N, F/B, H, W·B]
-	raw := s.banded(p, image, filter)
-	s.finish(dw, raw, p)
+	s.finish(dw, s.banded(p, s.plain(p.image), filter), p)
 }
 
-// paddedImage pads the image so that every tap of the kernel meets every element of the filter, without a margin.
-func (s *scope) paddedImage(p weightPlan) string {
-	v := s.plain(p.image)
-	pads := slices.Clone(p.win.pads)
+// margins are how far the image is padded so that every tap of the kernel meets every element of the filter and nothing is left over:
+// rows before, and columns before and after.
+func (s *scope) margins(p weightPlan) (top int64, left, right string) {
+	pads := p.win.pads
 	if p.rotated {
 		pads = p.win.mirrored().pads
 	}
-	if slices.Equal(p.win.stride, []int64{1, 1}) {
-		return s.op("Pad", v, s.b.Int64s(pads...), s.b.Float(0), s.b.Int64s(2, 3))
+	top, left, right = pads[0], s.b.Int64s(pads[1]), s.b.Int64s(pads[3])
+	if stride := p.win.stride[1]; stride != 1 {
+		width := s.op("Add", s.op("Mul", s.op("Sub", s.dim(p.dy, 3), s.b.Int64s(1)), s.b.Int64s(stride)), s.b.Int64s(p.win.extent(1)-pads[1]))
+		right = s.op("Sub", width, s.dim(p.x, 3))
 	}
-	return s.once(fmt.Sprint("strided image ", p.image, p.win), func() string {
-		ends := make([]string, 2)
-		for i := range 2 {
-			span := s.op("Add", s.op("Mul", s.op("Sub", s.dim(p.dy, i+2), s.b.Int64s(1)), s.b.Int64s(p.win.stride[i])), s.b.Int64s(p.win.extent(i)-pads[i]))
-			ends[i] = s.op("Sub", span, s.dim(p.x, i+2))
-		}
-		all := s.b.Op("Concat", []string{s.b.Int64s(pads[:2]...), ends[0], ends[1]}, onnx.WithInt("axis", 0))
-		return s.op("Pad", v, all, s.b.Float(0), s.b.Int64s(2, 3))
-	})
+	return top, left, right
 }
 
 // banded sums the correlation over bands of rows and over the images of a batch: [images, filters, h, w], blocked in the filters.
 func (s *scope) banded(p weightPlan, image, filter string) string {
-	rows := s.bandRows(p)
-	height := s.dim(p.filter, 2)
+	rows, height := s.bandRows(p), s.dim(p.filter, 2)
 	count := s.once(fmt.Sprint("bands ", rows, height), func() string {
 		return s.op("Div", s.op("Sub", s.op("Add", height, rows), s.b.Int64s(1)), rows)
 	})
@@ -98,34 +89,36 @@ func (s *scope) banded(p weightPlan, image, filter string) string {
 	if !single {
 		trips = s.op("Mul", count, s.dim(p.filter, 0))
 	}
+	top, left, right := s.margins(p)
+	imageHeight := s.dim(p.image, 2)
 	out := []int64{p.images, p.filters, p.win.kernel[0], p.win.kernel[1]}
-	shape := onnx.Fixed(out...)
 
 	body := &onnx.Graph{Name: "band"}
 	b := s.b.Sub(body, s.b.Fresh("band")+"/")
 	op := func(op string, inputs ...string) string { return b.Op(op, inputs) }
 	it, goOn, sum := b.Fresh("band"), b.Fresh("go_on"), b.Fresh("sum")
-	axes, starts, more := []int64{2}, op("Mul", op("Reshape", it, s.b.Int64s(1)), rows), ""
+	trip := op("Reshape", it, s.b.Int64s(1))
+	first := op("Mul", trip, rows)
 	if !single {
-		n := op("Div", op("Reshape", it, s.b.Int64s(1)), count)
-		starts = op("Mul", op("Sub", op("Reshape", it, s.b.Int64s(1)), op("Mul", n, count)), rows)
-		axes, more = []int64{2, 0}, n
+		n := op("Div", trip, count)
+		first = op("Mul", op("Sub", trip, op("Mul", n, count)), rows)
+		image = op("Gather", image, n)
+		filter = op("Gather", filter, n)
 	}
-	band := func(v, start, end string) string {
-		if more != "" {
-			start = b.Op("Concat", []string{start, more}, onnx.WithInt("axis", 0))
-			end = b.Op("Concat", []string{end, op("Add", more, s.b.Int64s(1))}, onnx.WithInt("axis", 0))
-		}
-		return op("Slice", v, start, end, s.b.Int64s(axes...))
+	last := op("Min", op("Add", first, rows), height)
+	filters := op("Reshape", op("Slice", filter, first, last, s.b.Int64s(2)), s.b.Int64s(p.filters, 1, 0, -1))
+	// Rows from·stride − top … that the band meets; padding by a negative number cuts.
+	from, to := first, last
+	if stride := p.win.stride[0]; stride != 1 {
+		from, to = op("Mul", first, s.b.Int64s(stride)), op("Add", op("Mul", last, s.b.Int64s(stride)), s.b.Int64s(1-stride))
 	}
-	first, last := starts, op("Add", starts, rows)
-	filters := op("Reshape", band(filter, first, last), s.b.Int64s(p.filters, 1, 0, -1))
-	stride := s.b.Int64s(p.win.stride[0])
-	from := op("Mul", first, stride)
-	to := op("Add", op("Mul", op("Sub", last, s.b.Int64s(1)), stride), s.b.Int64s(p.win.extent(0)))
-	images := op("Reshape", band(image, from, to), s.b.Int64s(p.images, 1, 0, 0))
+	before := op("Sub", s.b.Int64s(top), from)
+	after := op("Sub", op("Add", to, s.b.Int64s(p.win.extent(0)-1-top)), imageHeight)
+	pads := b.Op("Concat", []string{before, left, after, right}, onnx.WithInt("axis", 0))
+	images := op("Reshape", op("Pad", image, pads, s.b.Float(0), s.b.Int64s(2, 3)), s.b.Int64s(p.images, 1, 0, 0))
 	y := b.Op("Conv", []string{images, filters, "", sum}, inBlockedDomain(), onnx.WithInts("strides", p.win.dilation...), onnx.WithInts("dilations", p.win.stride...))
 	b.Alias(goOn, goOn+"_out")
+	shape := onnx.Fixed(out...)
 	body.Inputs = []onnx.Value{{Name: it, DType: tensor.Int64, Shape: onnx.Shape{}}, {Name: goOn, DType: tensor.Bool, Shape: onnx.Shape{}}, {Name: sum, DType: tensor.Float32, Shape: shape}}
 	body.Outputs = []onnx.Value{{Name: goOn + "_out", DType: tensor.Bool, Shape: onnx.Shape{}}, {Name: y, DType: tensor.Float32, Shape: shape}}
 	zeros := s.op("Expand", s.b.Float(0), s.b.Int64s(out...))
