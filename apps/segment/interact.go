@@ -42,6 +42,9 @@ type State struct {
 	Marks []Mark
 	// Labels is the last answer: the label number of each voxel, i fastest; nil before the first.
 	Labels []uint8
+	// Edits are the voxels that the user has changed by hand, nil when there are none: 0 leaves the network its say, n+1 means label
+	// number n, or background for n = 0. They stand until strokes are drawn over them.
+	Edits []uint8
 	// Partial tells that only parts were answered by the weights of the last request.
 	Partial bool
 	// Doubt is the number of voxels expected to be wrong in each slice along the network's first axis.
@@ -77,6 +80,8 @@ func (m *Model) Next(img Image, st State) (next interact.Next, ok bool) {
 type Request struct {
 	// Marks is the whole current set.
 	Marks []Mark
+	// Edits is like State's, what the user has changed by hand since the last answer. It adds to what was changed before.
+	Edits []uint8
 	// Frozen learns nothing; strokes keep their label in the answer all the same.
 	Frozen bool
 	// PartOnly answers anew only the slices, or for a network of volumes the windows' slices, whose strokes changed.
@@ -118,19 +123,26 @@ func (m *Model) Interact(ctx context.Context, img Image, req Request, learned Le
 				mark.Class, mark.Strokes.Size, m.Engine.Network().Classes-1, img.Volume.Size)
 		}
 	}
+	for _, e := range [][]uint8{req.Edits, st.Edits} {
+		if e != nil && (len(e) != len(img.Volume.Voxels) || int(slices.Max(e)) > len(m.Classes)+1) {
+			return Learned{}, State{}, r, fmt.Errorf("edits of %d voxels, or of a label without a number; the image has %d voxels and %d labels", len(e), len(img.Volume.Voxels), len(m.Classes))
+		}
+	}
 	g := m.gridOf(img.Volume.Geometry)
 	work := g.cut(img)
-	drawn := voxels(req.Marks)
-	parts := m.parts(g, changed(drawn, voxels(st.Marks)))
+	strokes := voxels(req.Marks)
+	edits := joined(st.Edits, req.Edits, strokes)
+	drawn := m.withEdits(maps.Clone(strokes), edits)
+	parts := m.parts(g, changed(drawn, m.withEdits(voxels(st.Marks), st.Edits)))
 	if !req.Frozen {
-		wide := widened(req.Marks, m.Thickness)
+		wide := m.withEdits(widened(req.Marks, m.Thickness), edits)
 		for _, w := range parts {
 			if err := m.learn(ctx, g, work, w, wide, &learned, &r, turn); err != nil {
 				return Learned{}, State{}, r, err
 			}
 		}
 	}
-	next := State{Marks: req.Marks, Labels: make([]uint8, len(img.Volume.Voxels)), Doubt: make([]float64, g.native[0]), Partial: req.PartOnly}
+	next := State{Marks: req.Marks, Edits: edits, Labels: make([]uint8, len(img.Volume.Voxels)), Doubt: make([]float64, g.native[0]), Partial: req.PartOnly}
 	if req.PartOnly {
 		copy(next.Labels, st.Labels)
 		copy(next.Doubt, st.Doubt)
@@ -142,7 +154,12 @@ func (m *Model) Interact(ctx context.Context, img Image, req Request, learned Le
 			return Learned{}, State{}, r, err
 		}
 	}
-	m.write(next.Labels, drawn)
+	for i, e := range edits {
+		if e > 0 {
+			next.Labels[i] = e - 1
+		}
+	}
+	m.write(next.Labels, strokes)
 	return learned, next, r, nil
 }
 
@@ -184,6 +201,53 @@ func claim(on map[int]int, at, class int) {
 		class = disputed
 	}
 	on[at] = class
+}
+
+// joined are the edits of before with newer ones over them, without those that strokes have been drawn over: they are the newer word.
+func joined(before, newer []uint8, strokes map[int]int) []uint8 {
+	if before == nil && newer == nil {
+		return nil
+	}
+	out := slices.Clone(before)
+	if out == nil {
+		out = make([]uint8, len(newer))
+	}
+	for i, e := range newer {
+		if e > 0 {
+			out[i] = e
+		}
+	}
+	for at := range strokes {
+		out[at] = 0
+	}
+	return out
+}
+
+// taughtEdits is how many voxels changed by hand are learned from as strokes are; more, such as a segment that was drawn anew from
+// another program's, are kept but say nothing of the network.
+const taughtEdits = 1 << 18
+
+// withEdits adds what was changed by hand to a drawing, where strokes say nothing else.
+func (m *Model) withEdits(on map[int]int, edits []uint8) map[int]int {
+	n := 0
+	for _, e := range edits {
+		if e > 0 {
+			n++
+		}
+	}
+	if n == 0 || n > taughtEdits {
+		return on
+	}
+	for at, e := range edits {
+		if _, stroke := on[at]; e > 0 && !stroke {
+			class := 0
+			if e > 1 {
+				class = m.Classes[e-2].Index
+			}
+			on[at] = class
+		}
+	}
+	return on
 }
 
 // voxels are the voxels drawn on, by their place in memory, with their class.

@@ -209,3 +209,41 @@ func TestKey(t *testing.T) {
 		t.Error("other strokes have the same key")
 	}
 }
+
+// What the user changed by hand stands, is learned from, and gives way to strokes drawn over it.
+func TestEdits(t *testing.T) {
+	m := newModel(t, looking(2, 4), Input{})
+	img := blocks()
+	marks := []Mark{{2, stroke(img, true, 14, 8, 2, 8)}}
+	l, st, _ := draw(t, m, img, Request{Marks: marks}, Learned{}, State{})
+	at := func(x, y, k int) int { return img.Volume.Index(x, y, k) }
+	edits := make([]uint8, len(img.Volume.Voxels))
+	for x := 14; x < 22; x++ {
+		edits[at(x, 4, 3)] = 2 + 1 // the second label
+		edits[at(x-12, 4, 3)] = 1  // background
+	}
+	l2, edited, r := draw(t, m, img, Request{Marks: marks, Edits: edits}, l, st)
+	if r.Windows != 1 || l2 == l {
+		t.Errorf("%d windows learned from, want that of the slice changed by hand", r.Windows)
+	}
+	if edited.Labels[at(15, 4, 3)] != 2 || edited.Labels[at(3, 4, 3)] != 0 {
+		t.Error("what was changed by hand is not in the answer")
+	}
+	more := append(slices.Clone(marks), Mark{1, stroke(img, true, 14, 4, 3, 2)}, Mark{2, stroke(img, true, 14, 8, 4, 8)})
+	_, later, _ := draw(t, m, img, Request{Marks: more}, l2, edited)
+	if later.Labels[at(16, 4, 3)] != 2 || later.Labels[at(3, 4, 3)] != 0 {
+		t.Error("what was changed by hand is gone after the next strokes")
+	}
+	if later.Labels[at(15, 4, 3)] != 1 {
+		t.Error("a stroke over what was changed by hand is not the newer word")
+	}
+	_, again, r := draw(t, m, img, Request{Marks: more}, l2, later)
+	if r.Windows != 0 || !slices.Equal(again.Edits, later.Edits) {
+		t.Error("edits that were learned from are learned again")
+	}
+	for _, bad := range [][]uint8{make([]uint8, 7), slices.Repeat([]uint8{9}, len(edits))} {
+		if _, _, _, err := m.Interact(t.Context(), img, Request{Edits: bad}, l, st, Alone); err == nil {
+			t.Error("edits that do not fit the image were accepted")
+		}
+	}
+}

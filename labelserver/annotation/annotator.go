@@ -388,7 +388,8 @@ func (a *Annotator) interact(ctx context.Context, l *lineage, j *job) (outcome, 
 		return outcome{}, err
 	}
 	j.keepOtherSlices(state.State)
-	if j.entry.Segment != nil || !interact.Edited(j.img.Image, j.request(), state.State) {
+	edited := j.entry.Segment == nil && interact.Edited(j.img.Image, j.request(), state.State) || j.entry.Segment != nil && j.classEdits(state) != nil
+	if !edited {
 		if out, ok, err := a.repeat(l, j, state); ok || err != nil {
 			return out, err
 		}
@@ -406,8 +407,12 @@ func (a *Annotator) interact(ctx context.Context, l *lineage, j *job) (outcome, 
 		return outcome{}, err
 	}
 	l.noteLoss(result.Report)
+	if j.largest {
+		// What the client does not get it will not send back, and that is no edit by hand.
+		known.Answer = j.largestPart(known.Answer)
+	}
 	next := imageState{State: known}
-	return outcome{mask: result.Mask, state: next, report: result.Report, change: newChange(l, j, next, learned)}, nil
+	return outcome{mask: known.Answer, state: next, report: result.Report, change: newChange(l, j, next, learned)}, nil
 }
 
 // repeat answers what needs no thinking: the same strokes again, or strokes that were answered before (undo and redo).

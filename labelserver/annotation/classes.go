@@ -168,7 +168,7 @@ func (a *Annotator) interactClasses(ctx context.Context, l *lineage, j *job, sta
 		known = *state.Classes
 	}
 	start := time.Now()
-	req := segment.Request{Marks: j.marks, Frozen: j.options.Profile == interact.ProfileFrozen, PartOnly: j.options.SliceOnly}
+	req := segment.Request{Marks: j.marks, Edits: j.classEdits(state), Frozen: j.options.Profile == interact.ProfileFrozen, PartOnly: j.options.SliceOnly}
 	base, undone, err := a.beforeImage(l, j)
 	if err != nil {
 		return outcome{}, err
@@ -177,6 +177,9 @@ func (a *Annotator) interactClasses(ctx context.Context, l *lineage, j *job, sta
 	after, next, report, err := j.entry.Segment.Interact(ctx, j.img.Image, req, before, known, a.turn)
 	if err != nil {
 		return outcome{}, err
+	}
+	if j.largest {
+		next.Labels = largestOfEach(next.Labels, j.img.Volume.Size, j.strokes)
 	}
 	learned := interact.Learned{Sets: after.Sets, Interactions: after.Interactions}
 	if after == before {
@@ -191,6 +194,38 @@ func (a *Annotator) interactClasses(ctx context.Context, l *lineage, j *job, sta
 		out.change.entry.Undo, out.change.entry.Learned, out.change.write = true, undone.Learned, false
 	}
 	return out, nil
+}
+
+// classEdits are the voxels of the segment being drawn that the user has changed by hand since the last answer; nil when there are none.
+// Strokes and other segments hide it in the upload; what they hide is no edit. A segment that was there before the first answer is
+// none either.
+func (j *job) classEdits(state imageState) []uint8 {
+	if j.previous == nil || state.Classes == nil || state.Classes.Labels == nil {
+		return nil
+	}
+	number := uint8(slices.Index(j.entry.Labels, j.label) + 1)
+	hidden := map[int]bool{}
+	for _, marks := range [][]segment.Mark{j.marks, state.Classes.Marks} {
+		for _, m := range marks {
+			m.Strokes.Voxels(func(at int, _ bool) { hidden[at] = true })
+		}
+	}
+	box := segmentBox(j)
+	var edits []uint8
+	for i, now := range j.previous {
+		was := state.Classes.Labels[i] == number
+		if now == was || hidden[i] || !box(i) || j.protected != nil && j.protected[i] {
+			continue
+		}
+		if edits == nil {
+			edits = make([]uint8, len(j.previous))
+		}
+		edits[i] = 1
+		if now {
+			edits[i] = number + 1
+		}
+	}
+	return edits
 }
 
 // beforeImage is what the lineage had learned before it came to the image, if all that was drawn on it has been erased and nothing else
@@ -294,14 +329,14 @@ func segmentBox(j *job) func(at int) bool {
 // classReply is an answer with all labels of a model, numbered 1..N.
 func classReply(j *job, labels []uint8, told *api.Object, w watch) *Reply {
 	m := volume.NewLabelMap(j.img.Volume.Geometry)
+	if j.largest {
+		labels = largestOfEach(labels, j.img.Volume.Size, j.strokes)
+	}
 	box := segmentBox(j)
 	for i, l := range labels {
 		if l != 0 && box(i) {
 			m.Labels[i] = uint16(l)
 		}
-	}
-	if j.largest {
-		largestOfEach(m, j.strokes)
 	}
 	names := numbered(j.entry.Labels)
 	params := api.NewObject("latencies", latencies(w), "centroids", centroids(m, names), "scrawl", told)
@@ -309,24 +344,26 @@ func classReply(j *job, labels []uint8, told *api.Object, w watch) *Reply {
 }
 
 // largestOfEach keeps of each label the largest connected part, and what was drawn.
-func largestOfEach(m *volume.LabelMap, drawn scribble.Set) {
-	keep := make([]bool, len(m.Labels))
-	drawn.Voxels(func(at int, _ bool) { keep[at] = true })
-	present := map[uint16]bool{}
-	for _, l := range m.Labels {
+func largestOfEach(labels []uint8, size [3]int, drawn scribble.Set) []uint8 {
+	out := make([]uint8, len(labels))
+	drawn.Voxels(func(at int, _ bool) { out[at] = labels[at] })
+	var present [256]bool
+	for _, l := range labels {
 		present[l] = true
 	}
-	for l := range present {
-		if l == 0 {
+	of := make([]bool, len(labels))
+	for l := 1; l < len(present); l++ {
+		if !present[l] {
 			continue
 		}
-		for i, in := range morph.Largest3(where(m, func(x uint16) bool { return x == l }), m.Size, morph.TwentySix) {
-			keep[i] = keep[i] || in
+		for i, x := range labels {
+			of[i] = int(x) == l
+		}
+		for i, in := range morph.Largest3(of, size, morph.TwentySix) {
+			if in {
+				out[i] = uint8(l)
+			}
 		}
 	}
-	for i, k := range keep {
-		if !k {
-			m.Labels[i] = 0
-		}
-	}
+	return out
 }

@@ -232,3 +232,40 @@ func TestAutomaticOptions(t *testing.T) {
 		}
 	}
 }
+
+// A segment that comes back changed by hand stays so through the next answers, and parts that were never shown are no edits.
+func TestClassEdits(t *testing.T) {
+	for _, largest := range []bool{false, true} {
+		a := classAnnotator(t, t.TempDir())
+		u := newUser(t, a, "ann", "case", 1)
+		u.echo = true
+		params := api.NewObject("largest_cc", largest)
+		request := func(strokes ...[][3]int) *Request {
+			r := u.request(strokes...)
+			r.Params = params
+			return r
+		}
+		first, _ := u.send(request(row(8, 10, 2)))
+		same, told := u.send(request(row(8, 10, 2)))
+		if note, _ := told.Text("note"); note == "" || !slices.Equal(same, first) {
+			t.Errorf("largest %v: an unchanged segment counts as edited: %v", largest, told)
+		}
+		added, removed := slices.Index(first, false), len(first)-1
+		for !first[removed] || removed/(u.v.Size[0]*u.v.Size[1]) == 2 { // the strokes' slice is left alone
+			removed--
+		}
+		u.segment = slices.Clone(u.segment)
+		u.segment[added], u.segment[removed] = true, false
+		edited, _ := u.send(request(row(8, 10, 2)))
+		if !largest && !edited[added] {
+			t.Error("a voxel added by hand is not in the answer")
+		}
+		later, _ := u.send(request(row(8, 10, 2), row(12, 14, 5)))
+		if !largest && !later[added] {
+			t.Error("a voxel added by hand is gone after the next stroke")
+		}
+		if edited[removed] || later[removed] {
+			t.Error("a voxel taken away by hand is back")
+		}
+	}
+}

@@ -332,7 +332,8 @@ func (j *job) limited(mask []bool) []bool {
 	return out
 }
 
-// shown is the part of a mask that the client is told: the slices asked about, and the largest part if that is wanted.
+// shown is the part of a mask that the client is told: the slices asked about, and the largest part if that is wanted: an answer on
+// record may have been made for a request that did not.
 func (j *job) shown(mask []bool) []bool {
 	if j.entry.Dimension == 2 {
 		size := j.img.Volume.Size
@@ -344,11 +345,16 @@ func (j *job) shown(mask []bool) []bool {
 		mask = only
 	}
 	if j.largest {
-		largest := morph.Largest3(mask, j.img.Volume.Size, morph.TwentySix)
-		j.strokes.Voxels(func(at int, _ bool) { largest[at] = mask[at] })
-		mask = largest
+		mask = j.largestPart(mask)
 	}
 	return mask
+}
+
+// largestPart is the largest connected part of a mask, with what was drawn.
+func (j *job) largestPart(mask []bool) []bool {
+	largest := morph.Largest3(mask, j.img.Volume.Size, morph.TwentySix)
+	j.strokes.Voxels(func(at int, _ bool) { largest[at] = mask[at] })
+	return largest
 }
 
 // reply is the answer as the protocol has it: value 1 is the segment.
