@@ -17,7 +17,6 @@ import (
 	"testing"
 
 	"scrawl/adapters/dicom"
-	"scrawl/adapters/dicom/codec"
 	"scrawl/adapters/volume"
 )
 
@@ -130,9 +129,6 @@ func TestRealSeries(t *testing.T) {
 	readJSON(t, os.DirFS("testdata"), "real.json", &all)
 	for _, want := range all {
 		t.Run(want.Folder, func(t *testing.T) {
-			if strings.Contains(want.Folder, "j2k") && !codec.Supported("1.2.840.10008.1.2.4.90") {
-				t.Skip("no decoder for JPEG 2000 yet")
-			}
 			got, err := dicom.ReadFolder(t.Context(), os.DirFS(filepath.Join(data, want.Folder)), dicom.Limits{})
 			if err != nil {
 				t.Fatal(err)
@@ -165,7 +161,7 @@ func TestOddFiles(t *testing.T) {
 	}{
 		"CT_small.dcm": {size: [3]int{128, 128, 1}}, "ExplVR_BigEnd.dcm": {size: [3]int{80, 60, 1}}, "MR_small.dcm": {size: [3]int{64, 64, 1}},
 		"MR_small_RLE.dcm": {size: [3]int{64, 64, 1}}, "MR_small_bigendian.dcm": {size: [3]int{64, 64, 1}}, "SC_rgb_small_odd.dcm": {size: [3]int{3, 3, 1}},
-		"image_dfl.dcm": {size: [3]int{512, 512, 1}}, "rtdose.dcm": {size: [3]int{10, 10, 15}},
+		"MR_small_jp2klossless.dcm": {size: [3]int{64, 64, 1}}, "JPEG-lossy.dcm": {size: [3]int{256, 1024, 1}}, "image_dfl.dcm": {size: [3]int{512, 512, 1}}, "rtdose.dcm": {size: [3]int{10, 10, 15}},
 		"MR_truncated.dcm":      {err: volume.ErrFormat, text: "ends after 8130 of 8192 bytes"},
 		"badVR.dcm":             {err: volume.ErrFormat, text: `number of frames "1A"`},
 		"no_meta.dcm":           {err: volume.ErrFormat, text: "no DICOM"},
@@ -212,6 +208,51 @@ func TestCompressedSeriesEqualsUncompressed(t *testing.T) {
 	}
 	if plain.Size != [3]int{64, 64, 10} || !slices.Equal(plain.Voxels, packed.Voxels) {
 		t.Errorf("size %v; the compressed frames differ", plain.Size)
+	}
+}
+
+// TestTransferSyntaxes reads the same image in all its transfer syntaxes, most of them in several fragments.
+func TestTransferSyntaxes(t *testing.T) {
+	data := sharedData(t, "dicom", "codecs_wg04")
+	for _, name := range []string{"CT1", "MR1", "US1"} {
+		dir := os.DirFS(filepath.Join(data, name))
+		names, err := fs.Glob(dir, "*.dcm")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := dicom.ReadSeries(t.Context(), dir, []string{name + "_UNC.dcm"}, dicom.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lo, hi := slices.Min(want.Voxels), slices.Max(want.Voxels)
+		for _, file := range names {
+			got, err := dicom.ReadSeries(t.Context(), dir, []string{file}, dicom.Limits{})
+			if err != nil {
+				t.Errorf("%s: %v", file, err)
+				continue
+			}
+			var sum, most float64
+			for n, v := range got.Voxels {
+				d := math.Abs(float64(v - want.Voxels[n]))
+				sum, most = sum+d, max(most, d)
+			}
+			limit := 0.0
+			switch {
+			case strings.Contains(file, "JLSN"):
+				limit = 4
+			case strings.Contains(file, "J2KI"), strings.Contains(file, "JPLY"):
+				limit = float64(hi-lo) / 4
+				if mean := sum / float64(len(got.Voxels)); mean > float64(hi-lo)/100 {
+					t.Errorf("%s: differs by %g on average, the image spans %g", file, mean, hi-lo)
+				}
+			}
+			if name == "US1" && limit == 0 {
+				limit = 1e-3 // brightness of colours that were kept in another form
+			}
+			if most > limit {
+				t.Errorf("%s: differs by up to %g, want at most %g", file, most, limit)
+			}
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"math"
 	"os"
@@ -19,6 +20,7 @@ import (
 
 	"scrawl/adapters/dicom"
 	"scrawl/adapters/dicomseg"
+	"scrawl/adapters/nifti"
 	"scrawl/adapters/volume"
 )
 
@@ -382,8 +384,9 @@ func TestEncodeRefuses(t *testing.T) {
 	}
 }
 
-// TestRealSegmentations reads dcmqi's files onto their series, and a label map of 31 structures back from a segmentation of it.
-func TestRealSegmentations(t *testing.T) {
+// sharedDICOM is a folder of real series, beside the repository or where SCRAWL_SHARED says.
+func sharedDICOM(t *testing.T) string {
+	t.Helper()
 	dir := os.Getenv("SCRAWL_SHARED")
 	if dir == "" {
 		dir = filepath.Join("..", "..", "..", "shared")
@@ -395,6 +398,12 @@ func TestRealSegmentations(t *testing.T) {
 		}
 		t.Skipf("SKIPPED, no real images at %s: run SCRAWL_SHARED=/folder/with/data go test ./adapters/dicomseg", dir)
 	}
+	return dir
+}
+
+// TestRealSegmentations reads dcmqi's files onto their series.
+func TestRealSegmentations(t *testing.T) {
+	dir := sharedDICOM(t)
 	for _, test := range []struct {
 		series, file string
 		voxels       int
@@ -415,6 +424,55 @@ func TestRealSegmentations(t *testing.T) {
 		}
 		if n := count(got.Labels); n != test.voxels || got.Outside != 0 || s.Segments[0].Name != "Liver" {
 			t.Errorf("%s: %d voxels of %q, %d outside, want %d of Liver", test.file, n, s.Segments[0].Name, got.Outside, test.voxels)
+		}
+	}
+}
+
+// TestRealLabelMap writes a label map of many structures of a real series, whose files name no study, series or instance, and reads it
+// back.
+func TestRealLabelMap(t *testing.T) {
+	dir := filepath.Join(sharedDICOM(t), "ct_abdomen_siemens_j2k")
+	f, err := os.Open(filepath.Join(dir, "label.nii.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	m, err := nifti.DecodeLabels(f, volume.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := dicom.OpenFolder(t.Context(), os.DirFS(filepath.Join(dir, "series")), dicom.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	grid, err := s.Grid()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := grid.SameGrid(m.Geometry); err != nil { // the label was made by others on the grid of this series
+		t.Fatal(err)
+	}
+	var segments []dicomseg.Segment
+	for _, label := range slices.Compact(slices.Sorted(slices.Values(m.Labels))) {
+		if label != 0 {
+			segments = append(segments, dicomseg.Segment{Label: label, Name: fmt.Sprint("structure ", label)})
+		}
+	}
+	if len(segments) < 20 {
+		t.Fatalf("%d structures", len(segments))
+	}
+	var b bytes.Buffer
+	if err := dicomseg.Encode(&b, m, segments, grid, dicomseg.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	back := read(t, b.Bytes())
+	got, err := back.On(grid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, l := range m.Labels {
+		if l != 0 && back.Segments[got.Labels[n]-1].Name != fmt.Sprint("structure ", l) || l == 0 && got.Labels[n] != 0 {
+			t.Fatalf("voxel %d is %d, want structure %d", n, got.Labels[n], l)
 		}
 	}
 }
