@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Dataset is the elements of a file or of one item of a sequence, in order of their tags. The zero value is empty and ready. Reading
@@ -223,6 +224,24 @@ func DecimalString(v float64) string {
 	text := strconv.FormatFloat(v, 'g', -1, 64)
 	for digits := 16; len(text) > 16; digits-- {
 		text = strconv.FormatFloat(v, 'g', digits, 64)
+	}
+	return text
+}
+
+// ShortText makes one value of at most n characters of any text, which need not be fit for an element: without separators of values and
+// control characters, and cut.
+func ShortText(text string, n int) string {
+	text = strings.TrimSpace(strings.Map(func(r rune) rune {
+		switch {
+		case r == '\\':
+			return '/'
+		case r < 0x20 || r == 0x7f || r == utf8.RuneError:
+			return ' '
+		}
+		return r
+	}, text))
+	if utf8.RuneCountInString(text) > n {
+		text = strings.TrimSpace(string([]rune(text)[:n]))
 	}
 	return text
 }

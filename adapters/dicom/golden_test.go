@@ -1,11 +1,9 @@
 package dicom_test
 
 import (
-	"archive/zip"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,6 +15,7 @@ import (
 	"testing"
 
 	"scrawl/adapters/dicom"
+	"scrawl/adapters/dicom/dicomtest"
 	"scrawl/adapters/volume"
 )
 
@@ -40,44 +39,16 @@ func (e expected) geometry() volume.Geometry {
 	return g
 }
 
-func golden(t *testing.T) *zip.Reader {
-	t.Helper()
-	z, err := zip.OpenReader(filepath.Join("testdata", "golden.zip"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = z.Close() })
-	return &z.Reader
-}
-
-func readJSON(t *testing.T, fsys fs.FS, name string, to any) {
-	t.Helper()
-	text, err := fs.ReadFile(fsys, name)
-	if err == nil {
-		err = json.Unmarshal(text, to)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestGoldenSeries(t *testing.T) {
-	z := golden(t)
+	z := dicomtest.Golden(t)
 	var all []expected
-	readJSON(t, z, "expect.json", &all)
+	dicomtest.ReadJSON(t, z, "expect.json", &all)
 	if len(all) < 40 {
 		t.Fatalf("%d series, want more", len(all))
 	}
 	for _, want := range all {
 		t.Run(want.Folder, func(t *testing.T) {
-			dir, err := fs.Sub(z, want.Folder)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := dicom.ReadFolder(t.Context(), dir, dicom.Limits{})
-			if err != nil {
-				t.Fatal(err)
-			}
+			got := dicomtest.Image(t, want.Folder)
 			if err := got.Validate(); err != nil {
 				t.Fatal(err)
 			}
@@ -106,27 +77,10 @@ func TestGoldenSeries(t *testing.T) {
 	}
 }
 
-// sharedData is a folder of real images, beside the repository or where SCRAWL_SHARED says.
-func sharedData(t testing.TB, parts ...string) string {
-	t.Helper()
-	dir := os.Getenv("SCRAWL_SHARED")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared")
-	}
-	dir = filepath.Join(append([]string{dir, "data"}, parts...)...)
-	if _, err := os.Stat(dir); err != nil {
-		if os.Getenv("SCRAWL_REQUIRE") == "1" && os.Getenv("SCRAWL_SHARED") != "" {
-			t.Fatalf("no real images: %v", err)
-		}
-		t.Skipf("SKIPPED, no real images at %s: run SCRAWL_SHARED=/folder/with/data go test ./adapters/dicom", dir)
-	}
-	return dir
-}
-
 func TestRealSeries(t *testing.T) {
-	data := sharedData(t, "dicom")
+	data := dicomtest.Shared(t, "dicom")
 	var all []expected
-	readJSON(t, os.DirFS("testdata"), "real.json", &all)
+	dicomtest.ReadJSON(t, os.DirFS("testdata"), "real.json", &all)
 	for _, want := range all {
 		t.Run(want.Folder, func(t *testing.T) {
 			got, err := dicom.ReadFolder(t.Context(), os.DirFS(filepath.Join(data, want.Folder)), dicom.Limits{})
@@ -153,7 +107,7 @@ func TestRealSeries(t *testing.T) {
 // TestOddFiles reads files that others keep because readers stumble over them. Each alone is an image or an error of a known class;
 // none keeps the images beside it from being read.
 func TestOddFiles(t *testing.T) {
-	dir := os.DirFS(sharedData(t, "robustness", "pydicom"))
+	dir := os.DirFS(dicomtest.Shared(t, "robustness", "pydicom"))
 	for name, want := range map[string]struct {
 		size [3]int
 		err  error
@@ -197,7 +151,7 @@ func TestOddFiles(t *testing.T) {
 }
 
 func TestCompressedSeriesEqualsUncompressed(t *testing.T) {
-	dir := os.DirFS(sharedData(t, "dicom", "multiframe_and_misc"))
+	dir := os.DirFS(dicomtest.Shared(t, "dicom", "multiframe_and_misc"))
 	plain, err := dicom.ReadSeries(t.Context(), dir, []string{"emri_small.dcm"}, dicom.Limits{})
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +167,7 @@ func TestCompressedSeriesEqualsUncompressed(t *testing.T) {
 
 // TestTransferSyntaxes reads the same image in all its transfer syntaxes, most of them in several fragments.
 func TestTransferSyntaxes(t *testing.T) {
-	data := sharedData(t, "dicom", "codecs_wg04")
+	data := dicomtest.Shared(t, "dicom", "codecs_wg04")
 	for _, name := range []string{"CT1", "MR1", "US1"} {
 		dir := os.DirFS(filepath.Join(data, name))
 		names, err := fs.Glob(dir, "*.dcm")
@@ -259,12 +213,7 @@ func TestTransferSyntaxes(t *testing.T) {
 func TestReadingStopsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	z := golden(t)
-	dir, err := fs.Sub(z, "axial")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := dicom.ReadFolder(ctx, dir, dicom.Limits{}); !errors.Is(err, context.Canceled) {
+	if _, err := dicom.ReadFolder(ctx, dicomtest.Folder(t, "axial"), dicom.Limits{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want that of the context", err)
 	}
 }

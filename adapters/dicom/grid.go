@@ -40,8 +40,8 @@ func newGrid(planes []plane) (*Grid, error) {
 	if !planes[0].placed {
 		return g.stack(planes)
 	}
-	normal := cross(planes[0].row, planes[0].col)
-	along := func(p plane) float64 { return dot(p.Position, normal) }
+	normal := volume.Cross(planes[0].row, planes[0].col)
+	along := func(p plane) float64 { return volume.Dot(p.Position, normal) }
 	slices.SortStableFunc(planes, func(a, b plane) int {
 		return cmp.Or(cmp.Compare(along(a), along(b)), slices.Compare(a.order[:], b.order[:]))
 	})
@@ -97,7 +97,7 @@ func (p plane) text() string {
 	if !p.placed {
 		return fmt.Sprintf("%d×%d without position", p.module.columns, p.module.rows)
 	}
-	n := cross(p.row, p.col)
+	n := volume.Cross(p.row, p.col)
 	return fmt.Sprintf("%d×%d across (%.2f,%.2f,%.2f)", p.module.columns, p.module.rows, n[0], n[1], n[2])
 }
 
@@ -146,12 +146,12 @@ func (g *Grid) measure(planes []plane, normal [3]float64) error {
 	third := normal
 	if n := len(planes); n > 1 {
 		step := minus(planes[n-1].Position, first.Position)
-		distance := dot(step, normal)
+		distance := volume.Dot(step, normal)
 		g.Spacing[2] = distance / float64(n-1)
 		drift := minus(step, scaled(normal, distance))
-		if math.Sqrt(dot(drift, drift)) > tiltTolerance*min(g.Spacing[0], g.Spacing[1]) {
+		if math.Sqrt(volume.Dot(drift, drift)) > tiltTolerance*min(g.Spacing[0], g.Spacing[1]) {
 			// A tilted gantry, or slices that follow the table: the third axis is not at right angles to the others.
-			length := math.Sqrt(dot(step, step))
+			length := math.Sqrt(volume.Dot(step, step))
 			third = scaled(step, 1/length)
 			g.Spacing[2] = length / float64(n-1)
 			g.note("slices are shifted against each other: they follow a line %.2f° off their normal", math.Acos(min(1, distance/length))*180/math.Pi)
@@ -185,7 +185,7 @@ func (g *Grid) spacing(p plane) {
 func (g *Grid) gaps(planes []plane, normal [3]float64) {
 	distances := make([]float64, len(planes)-1)
 	for i := range distances {
-		distances[i] = dot(minus(planes[i+1].Position, planes[i].Position), normal)
+		distances[i] = volume.Dot(minus(planes[i+1].Position, planes[i].Position), normal)
 	}
 	sorted := slices.Sorted(slices.Values(distances))
 	usual := sorted[len(sorted)/2]

@@ -175,17 +175,17 @@ func (p *plane) place(f *File, frame, frames int) {
 		return
 	}
 	p.row, p.col = unit([3]float64(orientation[:3])), unit([3]float64(orientation[3:]))
-	if !(math.Abs(dot(p.row, p.col)) < 0.01) { // also what is no number
+	if !(math.Abs(volume.Dot(p.row, p.col)) < 0.01) { // also what is no number
 		return
 	}
 	// Rounded cosines are not quite at right angles: ITK keeps the columns and turns the rows, and so do we.
-	p.row = cross(p.col, unit(cross(p.row, p.col)))
+	p.row = volume.Cross(p.col, unit(volume.Cross(p.row, p.col)))
 	p.Position, p.placed = [3]float64(position), true
 	if frames == 1 || f.group(frame, PlanePositionSequence) != nil {
 		return
 	}
 	// One position for many frames: a dose grid says where the others are, a reconstruction how far apart.
-	normal := cross(p.row, p.col)
+	normal := volume.Cross(p.row, p.col)
 	distance := float64(frame) * p.between
 	if offsets := f.Floats(GridFrameOffsetVector); len(offsets) == frames {
 		distance = offsets[frame]
@@ -201,17 +201,11 @@ func (p *plane) place(f *File, frame, frames int) {
 }
 
 func unit(v [3]float64) [3]float64 {
-	length := math.Sqrt(dot(v, v))
+	length := math.Sqrt(volume.Dot(v, v))
 	for c := range v {
 		v[c] /= length
 	}
 	return v
-}
-
-func dot(a, b [3]float64) float64 { return a[0]*b[0] + a[1]*b[1] + a[2]*b[2] }
-
-func cross(a, b [3]float64) [3]float64 {
-	return [3]float64{a[1]*b[2] - a[2]*b[1], a[2]*b[0] - a[0]*b[2], a[0]*b[1] - a[1]*b[0]}
 }
 
 func minus(a, b [3]float64) [3]float64 { return [3]float64{a[0] - b[0], a[1] - b[1], a[2] - b[2]} }

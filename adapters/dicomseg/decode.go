@@ -112,7 +112,7 @@ func (s *Segmentation) readPlaces(f *dicom.File) error {
 		}
 		at := place{Geometry: volume.Geometry{Size: [3]int{s.frames.Columns, s.frames.Rows, 1}, Origin: p.Position,
 			Spacing: [3]float64{p.Spacing[0], p.Spacing[1], between}}}
-		normal := cross(p.Row, p.Column)
+		normal := volume.Cross(p.Row, p.Column)
 		for r := range 3 {
 			at.Direction[r] = [3]float64{p.Row[r], p.Column[r], normal[r]}
 		}
@@ -139,7 +139,7 @@ func (s *Segmentation) readPlaces(f *dicom.File) error {
 // segmentations whose images are not at hand.
 func (s *Segmentation) Grid() (volume.Geometry, error) {
 	g := s.places[0].Geometry
-	normal := column(g.Direction, 2)
+	normal := g.Axis(2)
 	along := make([]float64, len(s.places))
 	for n, p := range s.places {
 		for r := range 3 {
@@ -149,8 +149,8 @@ func (s *Segmentation) Grid() (volume.Geometry, error) {
 				}
 			}
 		}
-		along[n] = dot(p.Origin, normal)
-		if along[n] < dot(g.Origin, normal) {
+		along[n] = volume.Dot(p.Origin, normal)
+		if along[n] < volume.Dot(g.Origin, normal) {
 			g.Origin = p.Origin
 		}
 	}
@@ -252,13 +252,13 @@ func (s *Segmentation) labels(dst []uint16, values []float32, segment, only uint
 // onSlice moves a frame that lies on a source's slice to where the grid has that slice: the grid of a series with gaps has the mean
 // distance.
 func (p place) onSlice(g volume.Geometry, sources []dicom.Slice) volume.Geometry {
-	normal := cross(column(g.Direction, 0), column(g.Direction, 1))
+	normal := volume.Cross(g.Axis(0), g.Axis(1))
 	for k, s := range sources {
 		var apart [3]float64
 		for c := range 3 {
 			apart[c] = p.Origin[c] - s.Position[c]
 		}
-		if math.Abs(dot(apart, normal)) < 0.01*g.Spacing[2] {
+		if math.Abs(volume.Dot(apart, normal)) < 0.01*g.Spacing[2] {
 			at := g.IndexToWorld([3]float64{0, 0, float64(k)})
 			for c := range 3 {
 				p.Origin[c] += at[c] - s.Position[c]

@@ -1,9 +1,7 @@
 package dicomseg_test
 
 import (
-	"archive/zip"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -19,36 +17,13 @@ import (
 	"pgregory.net/rapid"
 
 	"scrawl/adapters/dicom"
+	"scrawl/adapters/dicom/dicomtest"
 	"scrawl/adapters/dicomseg"
 	"scrawl/adapters/nifti"
 	"scrawl/adapters/volume"
 )
 
 var update = flag.Bool("update", false, "make testdata/written.zip anew; check it with check_written.py")
-
-func open(t testing.TB, name string) *zip.Reader {
-	t.Helper()
-	z, err := zip.OpenReader(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = z.Close() })
-	return &z.Reader
-}
-
-// series reads one of the small series of package dicom.
-func series(t testing.TB, folder string) *dicom.Image {
-	t.Helper()
-	dir, err := fs.Sub(open(t, filepath.Join("..", "dicom", "testdata", "golden.zip")), folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	image, err := dicom.ReadFolder(t.Context(), dir, dicom.Limits{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return image
-}
 
 func read(t testing.TB, b []byte) *dicomseg.Segmentation {
 	t.Helper()
@@ -60,18 +35,14 @@ func read(t testing.TB, b []byte) *dicomseg.Segmentation {
 }
 
 func TestReadsHighdicom(t *testing.T) {
-	z := open(t, filepath.Join("testdata", "golden.zip"))
+	z := dicomtest.OpenZip(t, filepath.Join("testdata", "golden.zip"))
 	var all []struct {
 		File, Series, Kind string
 		Labels             []uint16
 		Overlapping        int
 	}
-	text, err := fs.ReadFile(z, "expect.json")
-	if err == nil {
-		err = json.Unmarshal(text, &all)
-	}
-	if err != nil || len(all) < 15 {
-		t.Fatal(len(all), err)
+	if dicomtest.ReadJSON(t, z, "expect.json", &all); len(all) < 15 {
+		t.Fatal(len(all))
 	}
 	for _, want := range all {
 		t.Run(want.File, func(t *testing.T) {
@@ -80,7 +51,7 @@ func TestReadsHighdicom(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := read(t, b)
-			image := series(t, want.Series)
+			image := dicomtest.Image(t, want.Series)
 			got, err := s.On(image.Grid)
 			if err != nil {
 				t.Fatal(err)
@@ -127,11 +98,11 @@ func count(labels []uint16) (n int) {
 }
 
 func TestMasksOfOverlappingSegments(t *testing.T) {
-	b, err := fs.ReadFile(open(t, filepath.Join("testdata", "golden.zip")), "overlapping.dcm")
+	b, err := fs.ReadFile(dicomtest.OpenZip(t, filepath.Join("testdata", "golden.zip")), "overlapping.dcm")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, image := read(t, b), series(t, "axial")
+	s, image := read(t, b), dicomtest.Image(t, "axial")
 	all, err := s.On(image.Grid)
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +140,7 @@ func TestWritten(t *testing.T) {
 	files := map[string][]byte{}
 	var all []writing
 	for _, folder := range []string{"axial", "descending", "oblique", "tilted", "gap", "sagittal", "enhanced", "rle", "bare", "localizer", "deflated"} {
-		image := series(t, folder)
+		image := dicomtest.Image(t, folder)
 		for _, kind := range []dicomseg.Kind{dicomseg.Binary, dicomseg.LabelMap} {
 			m := volume.NewLabelMap(image.Geometry)
 			for n := range m.Labels {
@@ -195,20 +166,7 @@ func TestWritten(t *testing.T) {
 			checkBack(t, w, b.Bytes(), image)
 		}
 	}
-	name := filepath.Join("testdata", "written.zip")
-	if *update {
-		writeZip(t, name, files, all)
-	}
-	z := open(t, name)
-	for _, w := range all {
-		want, err := fs.ReadFile(z, w.File)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(files[w.File], want) {
-			t.Errorf("%s is not what was checked: run with -update and then check_written.py", w.File)
-		}
-	}
+	dicomtest.Written(t, *update, files, all)
 }
 
 // checkBack reads a written segmentation again.
@@ -233,38 +191,9 @@ func checkBack(t *testing.T, w writing, b []byte, image *dicom.Image) {
 	}
 }
 
-func writeZip(t *testing.T, name string, files map[string][]byte, all []writing) {
-	t.Helper()
-	text, err := json.Marshal(all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	z := zip.NewWriter(f)
-	add := func(name string, b []byte) {
-		w, err := z.Create(name)
-		if err == nil {
-			_, err = w.Write(b)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, w := range all {
-		add(w.File, files[w.File])
-	}
-	add("expect.json", text)
-	if err := errors.Join(z.Close(), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestRoundTrip holds that any label map comes back as it was, whatever is empty in it.
 func TestRoundTrip(t *testing.T) {
-	image := series(t, "oblique")
+	image := dicomtest.Image(t, "oblique")
 	rapid.Check(t, func(t *rapid.T) {
 		m := volume.NewLabelMap(image.Geometry)
 		labels := rapid.SliceOfNDistinct(rapid.Uint16Range(1, 65535), 1, 5, rapid.ID).Draw(t, "labels")
@@ -301,7 +230,7 @@ func TestRoundTrip(t *testing.T) {
 
 // TestOtherGrids puts a segmentation on grids that turn, flip and refine its own: the object stays where it is in the patient.
 func TestOtherGrids(t *testing.T) {
-	image := series(t, "oblique")
+	image := dicomtest.Image(t, "oblique")
 	m := volume.NewLabelMap(image.Geometry)
 	for _, v := range [][3]int{{1, 1, 1}, {2, 1, 1}, {2, 2, 1}, {1, 1, 2}, {4, 3, 2}} {
 		m.Labels[m.Index(v[0], v[1], v[2])] = 1
@@ -359,7 +288,7 @@ func turned(g volume.Geometry, order [3]int, flip, fine int) volume.Geometry {
 }
 
 func TestEncodeRefuses(t *testing.T) {
-	image := series(t, "axial")
+	image := dicomtest.Image(t, "axial")
 	m := volume.NewLabelMap(image.Geometry)
 	m.Labels[7] = 4
 	other := volume.NewLabelMap(image.Crop([3]int{}, [3]int{2, 2, 2}))
@@ -384,26 +313,9 @@ func TestEncodeRefuses(t *testing.T) {
 	}
 }
 
-// sharedDICOM is a folder of real series, beside the repository or where SCRAWL_SHARED says.
-func sharedDICOM(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("SCRAWL_SHARED")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared")
-	}
-	dir = filepath.Join(dir, "data", "dicom")
-	if _, err := os.Stat(dir); err != nil {
-		if os.Getenv("SCRAWL_REQUIRE") == "1" && os.Getenv("SCRAWL_SHARED") != "" {
-			t.Fatal(err)
-		}
-		t.Skipf("SKIPPED, no real images at %s: run SCRAWL_SHARED=/folder/with/data go test ./adapters/dicomseg", dir)
-	}
-	return dir
-}
-
 // TestRealSegmentations reads dcmqi's files onto their series.
 func TestRealSegmentations(t *testing.T) {
-	dir := sharedDICOM(t)
+	dir := dicomtest.Shared(t, "dicom")
 	for _, test := range []struct {
 		series, file string
 		voxels       int
@@ -431,7 +343,7 @@ func TestRealSegmentations(t *testing.T) {
 // TestRealLabelMap writes a label map of many structures of a real series, whose files name no study, series or instance, and reads it
 // back.
 func TestRealLabelMap(t *testing.T) {
-	dir := filepath.Join(sharedDICOM(t), "ct_abdomen_siemens_j2k")
+	dir := filepath.Join(dicomtest.Shared(t, "dicom"), "ct_abdomen_siemens_j2k")
 	f, err := os.Open(filepath.Join(dir, "label.nii.gz"))
 	if err != nil {
 		t.Fatal(err)
@@ -478,7 +390,7 @@ func TestRealLabelMap(t *testing.T) {
 }
 
 func FuzzRead(f *testing.F) {
-	z := open(f, filepath.Join("testdata", "golden.zip"))
+	z := dicomtest.OpenZip(f, filepath.Join("testdata", "golden.zip"))
 	for _, name := range []string{"binary_oblique.dcm", "labelmap_axial.dcm", "fractional_rle.dcm"} {
 		b, err := fs.ReadFile(z, name)
 		if err != nil {
@@ -486,7 +398,7 @@ func FuzzRead(f *testing.F) {
 		}
 		f.Add(b)
 	}
-	image := series(f, "oblique")
+	image := dicomtest.Image(f, "oblique")
 	f.Fuzz(func(t *testing.T, b []byte) {
 		lim := dicom.Limits{Limits: volume.Limits{MaxVoxels: 1 << 18, MaxBytes: 1 << 22}, MaxHeaderBytes: 1 << 20, MaxElements: 1 << 14}
 		s, err := dicomseg.Read(bytes.NewReader(b), int64(len(b)), lim)

@@ -190,22 +190,22 @@ func (e *encoder) series() {
 	e.d.Set(dicom.Modality, "SEG")
 	e.d.Set(dicom.SeriesInstanceUID, e.o.SeriesUID)
 	e.d.SetInts(dicom.SeriesNumber, e.o.SeriesNumber)
-	e.d.Set(dicom.SeriesDescription, cut(e.o.SeriesDescription, 64))
+	e.d.Set(dicom.SeriesDescription, dicom.ShortText(e.o.SeriesDescription, 64))
 	e.d.Set(dicom.SeriesDate, date)
 	e.d.Set(dicom.SeriesTime, clock)
-	e.d.Set(dicom.Manufacturer, cut(e.o.Manufacturer, 64))
-	e.d.Set(dicom.ManufacturerModelName, cut(e.o.Model, 64))
-	e.d.Set(dicom.DeviceSerialNumber, cut(e.o.Serial, 64))
-	e.d.Set(dicom.SoftwareVersions, cut(e.o.Version, 64))
+	e.d.Set(dicom.Manufacturer, dicom.ShortText(e.o.Manufacturer, 64))
+	e.d.Set(dicom.ManufacturerModelName, dicom.ShortText(e.o.Model, 64))
+	e.d.Set(dicom.DeviceSerialNumber, dicom.ShortText(e.o.Serial, 64))
+	e.d.Set(dicom.SoftwareVersions, dicom.ShortText(e.o.Version, 64))
 	e.d.Set(dicom.SOPInstanceUID, e.o.InstanceUID)
 	e.d.Set(dicom.InstanceCreationDate, date)
 	e.d.Set(dicom.InstanceCreationTime, clock)
 	e.d.SetInts(dicom.InstanceNumber, 1)
 	e.d.Set(dicom.ContentDate, date)
 	e.d.Set(dicom.ContentTime, clock)
-	e.d.Set(contentLabel, cut(e.o.Label, 16))
-	e.d.Set(contentDescription, cut(e.o.Description, 64))
-	e.d.Set(contentCreatorName, cut(e.o.Creator, 64))
+	e.d.Set(contentLabel, dicom.ShortText(e.o.Label, 16))
+	e.d.Set(contentDescription, dicom.ShortText(e.o.Description, 64))
+	e.d.Set(contentCreatorName, dicom.ShortText(e.o.Creator, 64))
 }
 
 // Tags that only segmentations have.
@@ -291,16 +291,16 @@ func (e *encoder) segment(s Segment, number int) *dicom.Dataset {
 	s = s.coded()
 	d := &dicom.Dataset{}
 	d.SetInts(segmentNumber, number)
-	name := cut(s.Name, 64)
+	name := dicom.ShortText(s.Name, 64)
 	if name == "" {
 		name = "Segment " + strconv.Itoa(number)
 	}
 	d.Set(segmentLabel, name)
-	if s.Description == "" && cut(s.Name, math.MaxInt) != name {
+	if s.Description == "" && dicom.ShortText(s.Name, math.MaxInt) != name {
 		s.Description = s.Name // the whole of a name that has been cut
 	}
 	if s.Description != "" {
-		d.Set(segmentDescription, cut(s.Description, 1024))
+		d.Set(segmentDescription, dicom.ShortText(s.Description, 1024))
 	}
 	algorithm := s.AlgorithmType
 	if !slices.Contains([]string{"AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"}, algorithm) {
@@ -311,7 +311,7 @@ func (e *encoder) segment(s Segment, number int) *dicom.Dataset {
 		if s.AlgorithmName == "" {
 			s.AlgorithmName = e.o.Model
 		}
-		d.Set(segmentAlgorithmName, cut(s.AlgorithmName, 64))
+		d.Set(segmentAlgorithmName, dicom.ShortText(s.AlgorithmName, 64))
 	}
 	d.SetItems(propertyCategory, s.Category.item())
 	kind := s.Type.item()
@@ -365,8 +365,8 @@ func (e *encoder) references() {
 func (e *encoder) functionalGroups() {
 	shared, measures, plane := &dicom.Dataset{}, &dicom.Dataset{}, &dicom.Dataset{}
 	g := e.grid.Geometry
-	normal := cross(column(g.Direction, 0), column(g.Direction, 1))
-	between := g.Spacing[2] * math.Abs(dot(column(g.Direction, 2), normal))
+	normal := volume.Cross(g.Axis(0), g.Axis(1))
+	between := g.Spacing[2] * math.Abs(volume.Dot(g.Axis(2), normal))
 	thickness := between
 	if v, ok := e.source.FrameItem(e.grid.Slices[0].Frame, dicom.PixelMeasuresSequence).Float(dicom.SliceThickness); ok && v > 0 {
 		thickness = v
@@ -375,7 +375,7 @@ func (e *encoder) functionalGroups() {
 	measures.SetFloats(dicom.SpacingBetweenSlices, between)
 	measures.SetFloats(dicom.PixelSpacing, g.Spacing[1], g.Spacing[0])
 	shared.SetItems(dicom.PixelMeasuresSequence, measures)
-	row, col := column(g.Direction, 0), column(g.Direction, 1)
+	row, col := g.Axis(0), g.Axis(1)
 	plane.SetFloats(dicom.ImageOrientationPatient, row[0], row[1], row[2], col[0], col[1], col[2])
 	if text := e.source.FrameItem(e.grid.Slices[0].Frame, dicom.PlaneOrientationSequence); len(text.Floats(dicom.ImageOrientationPatient)) == 6 {
 		plane.Copy(text, dicom.ImageOrientationPatient) // to the last digit
@@ -455,12 +455,4 @@ func (e *encoder) pixels() {
 		vr = "OW"
 	}
 	e.d.SetBytes(dicom.PixelData, vr, out)
-}
-
-func column(m [3][3]float64, c int) [3]float64 { return [3]float64{m[0][c], m[1][c], m[2][c]} }
-
-func dot(a, b [3]float64) float64 { return a[0]*b[0] + a[1]*b[1] + a[2]*b[2] }
-
-func cross(a, b [3]float64) [3]float64 {
-	return [3]float64{a[1]*b[2] - a[2]*b[1], a[2]*b[0] - a[0]*b[2], a[0]*b[1] - a[1]*b[0]}
 }

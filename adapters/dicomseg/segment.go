@@ -3,7 +3,6 @@ package dicomseg
 import (
 	"math"
 	"strings"
-	"unicode/utf8"
 
 	"scrawl/adapters/dicom"
 )
@@ -94,32 +93,14 @@ func (s Segment) coded() Segment {
 // item is a code as a sequence has it. A value of more than 16 characters does not fit the element, and has no other here.
 func (c Code) item() *dicom.Dataset {
 	d := &dicom.Dataset{}
-	d.Set(dicom.CodeValue, cut(c.Value, 16))
-	d.Set(dicom.CodingSchemeDesignator, cut(c.Scheme, 16))
-	d.Set(dicom.CodeMeaning, cut(c.Meaning, 64))
+	d.Set(dicom.CodeValue, dicom.ShortText(c.Value, 16))
+	d.Set(dicom.CodingSchemeDesignator, dicom.ShortText(c.Scheme, 16))
+	d.Set(dicom.CodeMeaning, dicom.ShortText(c.Meaning, 64))
 	return d
 }
 
 func readCode(d *dicom.Dataset) Code {
 	return Code{d.Text(dicom.CodeValue), d.Text(dicom.CodingSchemeDesignator), d.Text(dicom.CodeMeaning)}
-}
-
-// cut makes one value of at most n characters of a text: without the separator of values and control characters.
-func cut(text string, n int) string {
-	text = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\\':
-			return '/'
-		case r < 0x20 || r == 0x7f || r == utf8.RuneError:
-			return ' '
-		}
-		return r
-	}, text)
-	text = strings.TrimSpace(text)
-	if utf8.RuneCountInString(text) > n {
-		text = strings.TrimSpace(string([]rune(text)[:n]))
-	}
-	return text
 }
 
 // white is the reference white of sRGB (D65), with which dcmtk and highdicom turn colours to CIE L*a*b* too.

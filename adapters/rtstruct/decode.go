@@ -172,9 +172,9 @@ type slicer struct {
 
 func newSlicer(grid *dicom.Grid) *slicer {
 	g := grid.Geometry
-	s := &slicer{row: axis(g, 0), column: axis(g, 1), spacing: [2]float64{g.Spacing[0], g.Spacing[1]}}
-	s.normal = cross(s.row, s.column)
-	if dot(s.normal, axis(g, 2)) < 0 { // slices ascend
+	s := &slicer{row: g.Axis(0), column: g.Axis(1), spacing: [2]float64{g.Spacing[0], g.Spacing[1]}}
+	s.normal = volume.Cross(s.row, s.column)
+	if volume.Dot(s.normal, g.Axis(2)) < 0 { // slices ascend
 		s.normal = [3]float64{-s.normal[0], -s.normal[1], -s.normal[2]}
 	}
 	for k := range g.Size[2] {
@@ -183,9 +183,9 @@ func newSlicer(grid *dicom.Grid) *slicer {
 			at = grid.Slices[k].Position
 		}
 		s.origins = append(s.origins, at)
-		s.along = append(s.along, dot(at, s.normal))
+		s.along = append(s.along, volume.Dot(at, s.normal))
 	}
-	s.reach = g.Spacing[2] * math.Abs(dot(axis(g, 2), s.normal)) / 2
+	s.reach = g.Spacing[2] * math.Abs(volume.Dot(g.Axis(2), s.normal)) / 2
 	return s
 }
 
@@ -196,7 +196,7 @@ const farAway = 1 << 24
 func (s *slicer) project(p polygon) (k int, flat [][2]float64, ok bool) {
 	lo, hi := math.Inf(1), math.Inf(-1)
 	for _, v := range p {
-		d := dot(v, s.normal)
+		d := volume.Dot(v, s.normal)
 		lo, hi = min(lo, d), max(hi, d)
 	}
 	middle := (lo + hi) / 2
@@ -213,7 +213,7 @@ func (s *slicer) project(p polygon) (k int, flat [][2]float64, ok bool) {
 		for c := range 3 {
 			d[c] = v[c] - s.origins[k][c]
 		}
-		flat[i] = [2]float64{dot(d, s.row) / s.spacing[0], dot(d, s.column) / s.spacing[1]}
+		flat[i] = [2]float64{volume.Dot(d, s.row) / s.spacing[0], volume.Dot(d, s.column) / s.spacing[1]}
 		if !(math.Abs(flat[i][0]) < farAway && math.Abs(flat[i][1]) < farAway) {
 			return 0, nil, false
 		}
@@ -254,14 +254,4 @@ func fillSlice(to *Placed, k int, polygons [][][2]float64, label uint16, budget 
 		}
 	}
 	return crossings, nil
-}
-
-func axis(g volume.Geometry, c int) [3]float64 {
-	return [3]float64{g.Direction[0][c], g.Direction[1][c], g.Direction[2][c]}
-}
-
-func dot(a, b [3]float64) float64 { return a[0]*b[0] + a[1]*b[1] + a[2]*b[2] }
-
-func cross(a, b [3]float64) [3]float64 {
-	return [3]float64{a[1]*b[2] - a[2]*b[1], a[2]*b[0] - a[0]*b[2], a[0]*b[1] - a[1]*b[0]}
 }

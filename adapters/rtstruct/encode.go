@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"scrawl/adapters/dicom"
 	"scrawl/adapters/volume"
@@ -136,9 +135,9 @@ func describe(d *dicom.Dataset, o Options) {
 	date, clock := o.Now.Format("20060102"), o.Now.Format("150405")
 	for t, text := range map[dicom.Tag]string{
 		dicom.SOPClassUID: dicom.RTStructureSetStorage, dicom.SOPInstanceUID: o.InstanceUID, dicom.Modality: "RTSTRUCT",
-		dicom.SeriesInstanceUID: o.SeriesUID, dicom.SeriesDescription: one(o.SeriesDescription, 64), dicom.Manufacturer: one(o.Manufacturer, 64),
-		dicom.ManufacturerModelName: one(o.Model, 64), dicom.SoftwareVersions: one(o.Version, 64), dicom.InstanceCreationDate: date,
-		dicom.InstanceCreationTime: clock, dicom.SeriesDate: date, dicom.SeriesTime: clock, structureSetLabel: one(o.Label, 16), structureSetDate: date,
+		dicom.SeriesInstanceUID: o.SeriesUID, dicom.SeriesDescription: dicom.ShortText(o.SeriesDescription, 64), dicom.Manufacturer: dicom.ShortText(o.Manufacturer, 64),
+		dicom.ManufacturerModelName: dicom.ShortText(o.Model, 64), dicom.SoftwareVersions: dicom.ShortText(o.Version, 64), dicom.InstanceCreationDate: date,
+		dicom.InstanceCreationTime: clock, dicom.SeriesDate: date, dicom.SeriesTime: clock, structureSetLabel: dicom.ShortText(o.Label, 16), structureSetDate: date,
 		structureSetTime: clock, approvalStatus: "UNAPPROVED", operatorsName: "", dicom.SeriesNumber: "1", dicom.InstanceNumber: "1",
 	} {
 		d.Set(t, text)
@@ -167,12 +166,12 @@ func roi(s Structure, number int, frame string) *dicom.Dataset {
 	d := &dicom.Dataset{}
 	d.SetInts(roiNumber, number)
 	d.Set(roiFrameOfReference, frame)
-	name := one(s.Name, 64)
+	name := dicom.ShortText(s.Name, 64)
 	if name == "" {
 		name = "Structure " + strconv.Itoa(number)
 	}
 	d.Set(roiName, name)
-	if whole := one(s.Name, 1024); whole != name && s.Name != "" {
+	if whole := dicom.ShortText(s.Name, 1024); whole != name && s.Name != "" {
 		d.Set(roiDescription, whole) // of a name that has been cut
 	}
 	switch s.Algorithm {
@@ -264,23 +263,6 @@ func (w writer) text(v float64) string {
 	}
 	if len(text) > 16 {
 		return dicom.DecimalString(v)
-	}
-	return text
-}
-
-// one makes one value of at most n characters of a text.
-func one(text string, n int) string {
-	text = strings.TrimSpace(strings.Map(func(r rune) rune {
-		switch {
-		case r == '\\':
-			return '/'
-		case r < 0x20 || r == 0x7f || r == utf8.RuneError:
-			return ' '
-		}
-		return r
-	}, text))
-	if utf8.RuneCountInString(text) > n {
-		text = strings.TrimSpace(string([]rune(text)[:n]))
 	}
 	return text
 }

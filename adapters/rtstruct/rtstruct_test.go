@@ -1,9 +1,7 @@
 package rtstruct_test
 
 import (
-	"archive/zip"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"flag"
 	"io/fs"
@@ -18,48 +16,21 @@ import (
 	"pgregory.net/rapid"
 
 	"scrawl/adapters/dicom"
+	"scrawl/adapters/dicom/dicomtest"
 	"scrawl/adapters/rtstruct"
 	"scrawl/adapters/volume"
 )
 
 var update = flag.Bool("update", false, "make testdata/written.zip anew; check it with check_written.py")
 
-func open(t testing.TB, name string) *zip.Reader {
-	t.Helper()
-	z, err := zip.OpenReader(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = z.Close() })
-	return &z.Reader
-}
-
-// grid reads one of the small series of package dicom.
-func grid(t testing.TB, folder string) *dicom.Grid {
-	t.Helper()
-	dir, err := fs.Sub(open(t, filepath.Join("..", "dicom", "testdata", "golden.zip")), folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	image, err := dicom.ReadFolder(t.Context(), dir, dicom.Limits{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return image.Grid
-}
-
 func TestReadsContoursOfOthers(t *testing.T) {
-	z := open(t, filepath.Join("testdata", "golden.zip"))
+	z := dicomtest.OpenZip(t, filepath.Join("testdata", "golden.zip"))
 	var all []struct {
 		File, Series string
 		Labels       []uint16
 	}
-	text, err := fs.ReadFile(z, "expect.json")
-	if err == nil {
-		err = json.Unmarshal(text, &all)
-	}
-	if err != nil || len(all) < 6 {
-		t.Fatal(len(all), err)
+	if dicomtest.ReadJSON(t, z, "expect.json", &all); len(all) < 6 {
+		t.Fatal(len(all))
 	}
 	for _, want := range all {
 		b, err := fs.ReadFile(z, want.File)
@@ -70,7 +41,7 @@ func TestReadsContoursOfOthers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := s.On(grid(t, want.Series))
+		got, err := s.On(dicomtest.Image(t, want.Series).Grid)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +70,7 @@ func TestWritten(t *testing.T) {
 	files := map[string][]byte{}
 	var all []writing
 	for _, folder := range []string{"axial", "descending", "oblique", "tilted", "gap", "sagittal", "enhanced", "bare"} {
-		g := grid(t, folder)
+		g := dicomtest.Image(t, folder).Grid
 		m := volume.NewLabelMap(g.Geometry)
 		for n := range m.Labels {
 			i, j, k := n%6, n/6%5, n/30
@@ -127,57 +98,12 @@ func TestWritten(t *testing.T) {
 		files[w.File] = b.Bytes()
 		all = append(all, w)
 	}
-	name := filepath.Join("testdata", "written.zip")
-	if *update {
-		writeZip(t, name, files, all)
-	}
-	z := open(t, name)
-	for _, w := range all {
-		want, err := fs.ReadFile(z, w.File)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(files[w.File], want) {
-			t.Errorf("%s is not what was checked: run with -update and then check_written.py", w.File)
-		}
-	}
-}
-
-func writeZip(t *testing.T, name string, files map[string][]byte, all []writing) {
-	t.Helper()
-	text, err := json.Marshal(all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	z := zip.NewWriter(f)
-	files["expect.json"] = text
-	for _, file := range slices.Sorted(func(yield func(string) bool) {
-		for n := range files {
-			if !yield(n) {
-				return
-			}
-		}
-	}) {
-		w, err := z.Create(file)
-		if err == nil {
-			_, err = w.Write(files[file])
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := errors.Join(z.Close(), f.Close()); err != nil {
-		t.Fatal(err)
-	}
+	dicomtest.Written(t, *update, files, all)
 }
 
 // TestRoundTrip holds that any label map comes back voxel by voxel: holes, islands in holes, corners that touch, single voxels.
 func TestRoundTrip(t *testing.T) {
-	grids := []*dicom.Grid{grid(t, "oblique"), grid(t, "tilted"), grid(t, "gap"), grid(t, "enhanced")}
+	grids := []*dicom.Grid{dicomtest.Image(t, "oblique").Grid, dicomtest.Image(t, "tilted").Grid, dicomtest.Image(t, "gap").Grid, dicomtest.Image(t, "enhanced").Grid}
 	rapid.Check(t, func(t *rapid.T) {
 		g := rapid.SampledFrom(grids).Draw(t, "grid")
 		m := volume.NewLabelMap(g.Geometry)
@@ -209,7 +135,7 @@ func roundTrip(t rapid.TB, m *volume.LabelMap, structures []rtstruct.Structure, 
 
 // TestLargeSlice writes a contour that is longer than explicit VR has room for.
 func TestLargeSlice(t *testing.T) {
-	g := grid(t, "axial")
+	g := dicomtest.Image(t, "axial").Grid
 	large := *g
 	large.Size = [3]int{300, 300, 4}
 	m := volume.NewLabelMap(large.Geometry)
@@ -224,7 +150,7 @@ func TestLargeSlice(t *testing.T) {
 }
 
 func TestRefuses(t *testing.T) {
-	g := grid(t, "axial")
+	g := dicomtest.Image(t, "axial").Grid
 	m := volume.NewLabelMap(g.Geometry)
 	m.Labels[7] = 4
 	for text, structures := range map[string][]rtstruct.Structure{
@@ -251,16 +177,9 @@ func TestRefuses(t *testing.T) {
 
 // TestRealStructureSet reads a file that a planning system wrote.
 func TestRealStructureSet(t *testing.T) {
-	dir := os.Getenv("SCRAWL_SHARED")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared")
-	}
-	b, err := os.ReadFile(filepath.Join(dir, "data", "robustness", "pydicom", "rtstruct.dcm"))
+	b, err := os.ReadFile(filepath.Join(dicomtest.Shared(t, "robustness", "pydicom"), "rtstruct.dcm"))
 	if err != nil {
-		if os.Getenv("SCRAWL_REQUIRE") == "1" && os.Getenv("SCRAWL_SHARED") != "" {
-			t.Fatal(err)
-		}
-		t.Skipf("SKIPPED: %v; run SCRAWL_SHARED=/folder/with/data go test ./adapters/rtstruct", err)
+		t.Fatal(err)
 	}
 	s, err := rtstruct.Read(bytes.NewReader(b), int64(len(b)), dicom.Limits{})
 	if err != nil {
@@ -275,7 +194,7 @@ func TestRealStructureSet(t *testing.T) {
 }
 
 func FuzzRead(f *testing.F) {
-	z := open(f, filepath.Join("testdata", "golden.zip"))
+	z := dicomtest.OpenZip(f, filepath.Join("testdata", "golden.zip"))
 	for _, name := range []string{"axial.dcm", "oblique.dcm"} {
 		b, err := fs.ReadFile(z, name)
 		if err != nil {
@@ -283,7 +202,7 @@ func FuzzRead(f *testing.F) {
 		}
 		f.Add(b)
 	}
-	g := grid(f, "oblique")
+	g := dicomtest.Image(f, "oblique").Grid
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := rtstruct.Read(bytes.NewReader(b), int64(len(b)), dicom.Limits{MaxHeaderBytes: 1 << 20, MaxElements: 1 << 14})
 		if err != nil {

@@ -118,25 +118,25 @@ func (g Geometry) WorldToIndex(p [3]float64) [3]float64 {
 		d[r] = p[r] - g.Origin[r]
 	}
 	// Cramer's rule on the unit axes, which keeps the determinant near ±1 whatever the spacings are.
-	a, b, c := g.axis(0), g.axis(1), g.axis(2)
-	det := dot(a, cross(b, c))
+	a, b, c := g.Axis(0), g.Axis(1), g.Axis(2)
+	det := Dot(a, Cross(b, c))
 	return [3]float64{
-		dot(d, cross(b, c)) / det / g.Spacing[0],
-		dot(a, cross(d, c)) / det / g.Spacing[1],
-		dot(a, cross(b, d)) / det / g.Spacing[2],
+		Dot(d, Cross(b, c)) / det / g.Spacing[0],
+		Dot(a, Cross(d, c)) / det / g.Spacing[1],
+		Dot(a, Cross(b, d)) / det / g.Spacing[2],
 	}
 }
 
 // Determinant is that of Direction: 1 for right-handed orthogonal axes, -1 for left-handed ones.
-func (g Geometry) Determinant() float64 { return dot(g.axis(0), cross(g.axis(1), g.axis(2))) }
+func (g Geometry) Determinant() float64 { return Dot(g.Axis(0), Cross(g.Axis(1), g.Axis(2))) }
 
 // RightHanded reports whether i × j points along k rather than against it.
 func (g Geometry) RightHanded() bool { return g.Determinant() > 0 }
 
 // Orthogonal reports whether the axes are at right angles, to a cosine of 1e-4.
 func (g Geometry) Orthogonal() bool {
-	a, b, c := g.axis(0), g.axis(1), g.axis(2)
-	return math.Abs(dot(a, b)) < 1e-4 && math.Abs(dot(b, c)) < 1e-4 && math.Abs(dot(a, c)) < 1e-4
+	a, b, c := g.Axis(0), g.Axis(1), g.Axis(2)
+	return math.Abs(Dot(a, b)) < 1e-4 && math.Abs(Dot(b, c)) < 1e-4 && math.Abs(Dot(a, c)) < 1e-4
 }
 
 // NearestAxis tells for each index axis which patient axis it is closest to: 0 for L, 1 for P, 2 for S, each used once; and
@@ -273,7 +273,8 @@ func (g Geometry) SameGrid(other Geometry) error {
 	return nil
 }
 
-func (g Geometry) axis(c int) [3]float64 {
+// Axis is the unit vector of index axis c, which is column c of Direction.
+func (g Geometry) Axis(c int) [3]float64 {
 	return [3]float64{g.Direction[0][c], g.Direction[1][c], g.Direction[2][c]}
 }
 
@@ -282,13 +283,15 @@ func (g Geometry) sizeText() string {
 }
 
 func (g Geometry) directionText() string {
-	return triple(g.axis(0)) + " " + triple(g.axis(1)) + " " + triple(g.axis(2))
+	return triple(g.Axis(0)) + " " + triple(g.Axis(1)) + " " + triple(g.Axis(2))
 }
 
 func triple(v [3]float64) string { return fmt.Sprintf("(%.6g,%.6g,%.6g)", v[0], v[1], v[2]) }
 
-func dot(a, b [3]float64) float64 { return a[0]*b[0] + a[1]*b[1] + a[2]*b[2] }
+// Dot is the scalar product.
+func Dot(a, b [3]float64) float64 { return a[0]*b[0] + a[1]*b[1] + a[2]*b[2] }
 
-func cross(a, b [3]float64) [3]float64 {
+// Cross is the vector product.
+func Cross(a, b [3]float64) [3]float64 {
 	return [3]float64{a[1]*b[2] - a[2]*b[1], a[2]*b[0] - a[0]*b[2], a[0]*b[1] - a[1]*b[0]}
 }

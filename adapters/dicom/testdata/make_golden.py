@@ -1,4 +1,4 @@
-"""Makes golden.zip: small DICOM series by pydicom, each in a folder of its own, and expect.json with what pydicom reads of their
+"""Makes ../dicomtest/golden.zip: small DICOM series by pydicom, each in a folder of its own, and expect.json with what pydicom reads of their
 pixels and SimpleITK of their geometry. With a folder of real series as argument it also makes real.json, what SimpleITK reads
 of those.
 
@@ -338,7 +338,7 @@ d.FloatPixelData = value.tobytes()
 save("float", "f.dcm", d)
 add("float", value, grid)
 
-with zipfile.ZipFile(os.path.join(HERE, "golden.zip"), "w", zipfile.ZIP_DEFLATED, compresslevel=9) as z:
+with zipfile.ZipFile(os.path.join(HERE, "..", "dicomtest", "golden.zip"), "w", zipfile.ZIP_DEFLATED, compresslevel=9) as z:
     for name, data in {**files, "expect.json": json.dumps(expect)}.items():
         z.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED, 9)
 

@@ -1,4 +1,4 @@
-"""Makes golden.zip: segmentations by highdicom of small series (../../dicom/testdata/golden.zip), and expect.json with the labels
+"""Makes golden.zip: segmentations by highdicom of small series (../../dicom/dicomtest/golden.zip), and expect.json with the labels
 that each has on its series' grid.
 
 Run: python make_golden.py   (needs numpy, pydicom, highdicom; identifiers differ from run to run, labels do not)
@@ -13,7 +13,7 @@ from pydicom.uid import RLELossless
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 random = np.random.default_rng(11)
-series = zipfile.ZipFile(os.path.join(HERE, "..", "..", "dicom", "testdata", "golden.zip"))
+series = zipfile.ZipFile(os.path.join(HERE, "..", "..", "dicom", "dicomtest", "golden.zip"))
 files, expect = {}, []
 
 

@@ -10,7 +10,7 @@ import pydicom
 from skimage.measure import points_in_poly
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-series = zipfile.ZipFile(os.path.join(HERE, "..", "..", "dicom", "testdata", "golden.zip"))
+series = zipfile.ZipFile(os.path.join(HERE, "..", "..", "dicom", "dicomtest", "golden.zip"))
 written = zipfile.ZipFile(os.path.join(HERE, "written.zip"))
 validator = shutil.which("dciodvfy")
 for want in json.loads(written.read("expect.json")):

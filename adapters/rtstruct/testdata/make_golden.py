@@ -1,4 +1,4 @@
-"""Makes golden.zip: structure sets by pydicom for the small series of ../../dicom/testdata/golden.zip, with contours by scikit-image,
+"""Makes golden.zip: structure sets by pydicom for the small series of ../../dicom/dicomtest/golden.zip, with contours by scikit-image,
 holes being contours of their own, and expect.json with the labels they stand for.
 
 Run: python make_golden.py   (needs numpy, pydicom, scikit-image; the output does not depend on the time)
@@ -13,7 +13,7 @@ from skimage.measure import find_contours
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 random = np.random.default_rng(5)
-series = zipfile.ZipFile(os.path.join(HERE, "..", "..", "dicom", "testdata", "golden.zip"))
+series = zipfile.ZipFile(os.path.join(HERE, "..", "..", "dicom", "dicomtest", "golden.zip"))
 files, expect = {}, []
 
 

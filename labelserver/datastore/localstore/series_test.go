@@ -1,9 +1,7 @@
 package localstore
 
 import (
-	"archive/zip"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +9,7 @@ import (
 	"testing"
 
 	"scrawl/adapters/dicom"
+	"scrawl/adapters/dicom/dicomtest"
 	"scrawl/adapters/nifti"
 	"scrawl/adapters/volume"
 	"scrawl/labelserver/api"
@@ -19,30 +18,8 @@ import (
 // unpackSeries writes one of the small series of package dicom into a folder and returns its id.
 func unpackSeries(t *testing.T, series, folder string) string {
 	t.Helper()
-	z, err := zip.OpenReader(filepath.Join("..", "..", "..", "adapters", "dicom", "testdata", "golden.zip"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = z.Close() }() // only read
-	dir, err := fs.Sub(z, series)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := fs.WalkDir(dir, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		b, err := fs.ReadFile(dir, name)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(folder, name), b, 0o600)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	dir := dicomtest.Folder(t, series)
+	dicomtest.Unpack(t, dir, folder)
 	found, err := dicom.Scan(t.Context(), dir, dicom.Limits{})
 	if err != nil || len(found.Series) != 1 {
 		t.Fatal(found, err)
