@@ -149,31 +149,30 @@ func labelNumber(entry *api.Object) uint16 {
 // dicomSegments describes the labels in a map: by the names that came with it, and what label_info says of a segment of that name, or of
 // that number if nobody has named it. A map without a voxel has the segment that was asked for.
 func dicomSegments(m *volume.LabelMap, names []annotation.Segment, params *api.Object, asked string) []dicomseg.Segment {
+	values := labelValues(m)
 	entries := labelEntries(params)
-	var present [math.MaxUint16 + 1]bool
-	for _, label := range m.Labels {
-		present[label] = true
-	}
+	ordered := byOrder(entries, values)
 	var segments []dicomseg.Segment
-	for label := 1; label <= math.MaxUint16; label++ {
-		if !present[label] {
-			continue
-		}
-		segment := dicomseg.Segment{Label: uint16(label)}
+	for _, value := range values {
+		segment := dicomseg.Segment{Label: value}
 		for _, n := range names {
-			if n.ID == label {
+			if n.ID == int(value) {
 				segment.Name = n.Name
 			}
 		}
-		for _, entry := range entries {
+		for i, entry := range entries {
 			name, _ := entry.Text("name")
-			if segment.Name != "" && name == segment.Name || segment.Name == "" && labelNumber(entry) == segment.Label {
+			number := labelNumber(entry)
+			if ordered {
+				number = uint16(i + 1)
+			}
+			if segment.Name != "" && name == segment.Name || segment.Name == "" && number == value {
 				describe(&segment, name, entry)
 				break
 			}
 		}
 		if segment.Name == "" {
-			segment.Name = "Segment " + strconv.Itoa(label)
+			segment.Name = "Segment " + strconv.Itoa(int(value))
 		}
 		segments = append(segments, segment)
 	}
@@ -184,6 +183,29 @@ func dicomSegments(m *volume.LabelMap, names []annotation.Segment, params *api.O
 		segments = []dicomseg.Segment{{Label: 1, Name: asked}}
 	}
 	return segments
+}
+
+// labelValues are the labels in a map but 0, in rising order.
+func labelValues(m *volume.LabelMap) []uint16 {
+	var present [math.MaxUint16 + 1]bool
+	for _, label := range m.Labels {
+		present[label] = true
+	}
+	var values []uint16
+	for value := 1; value <= math.MaxUint16; value++ {
+		if present[value] {
+			values = append(values, uint16(value))
+		}
+	}
+	return values
+}
+
+// byOrder tells whether entries of label_info go with the values 1, 2, … by their order: Slicer's idx is the position among all segments
+// of its scene, while voxels have that among the segments it sends. It is taken for meant where the values are just as many as the
+// entries.
+func byOrder(entries []*api.Object, values []uint16) bool {
+	n := len(entries)
+	return n > 0 && len(values) == n && int(values[n-1]) == n
 }
 
 // describe reads an entry of label_info: description, color ([r,g,b] from 0 to 255) and dcmqi's segmentAttribute, which goes before both.

@@ -176,7 +176,7 @@ func open(o Options) (*Store, error) {
 	}
 	if o.SeriesDir != "" && !o.Detached {
 		s.scanner = dicom.NewScanner(dicom.Limits{})
-		s.converted = newConverter(o.SeriesDir, orDefault(o.SeriesBytes, DefaultConvertedBytes))
+		s.converted = newConverter(o.SeriesDir, orDefault(o.SeriesBytes, DefaultConvertedBytes), o.Log)
 	}
 	if err := s.start(); err != nil {
 		return nil, errors.Join(err, root.Close())

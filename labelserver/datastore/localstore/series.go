@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"scrawl/adapters/dicom"
 	"scrawl/adapters/format"
 	"scrawl/adapters/volume"
@@ -37,12 +39,13 @@ type seriesSet map[string]dicom.Summary
 type converter struct {
 	dir   string
 	limit int64
+	log   zerolog.Logger
 	mu    sync.Mutex
 	busy  map[string]*sync.Mutex
 }
 
-func newConverter(dir string, limit int64) *converter {
-	return &converter{dir: dir, limit: limit, busy: map[string]*sync.Mutex{}}
+func newConverter(dir string, limit int64, log zerolog.Logger) *converter {
+	return &converter{dir: dir, limit: limit, log: log, busy: map[string]*sync.Mutex{}}
 }
 
 // version tells a series from what it was before a file of it changed, came or went.
@@ -70,6 +73,9 @@ func (c *converter) open(fsys fs.FS, id string, s dicom.Summary) (*os.File, erro
 	image, err := dicom.ReadSeries(context.Background(), fsys, s.Files, dicom.Limits{})
 	if err != nil {
 		return nil, fmt.Errorf("reading image %q: %w", id, err)
+	}
+	if len(image.Grid.Notes) > 0 {
+		c.log.Warn().Str("image", id).Strs("notes", image.Grid.Notes).Msg("a DICOM series is not regular")
 	}
 	if err := c.write(id, name, image.Volume); err != nil {
 		return nil, fmt.Errorf("converting image %q: %w", id, err)
