@@ -158,10 +158,10 @@ func (d Decoder) check(f Frame) error {
 // use for overlays, are dropped.
 func store(img frame.Image, f Frame) {
 	bits := min(img.Precision, f.BitsStored)
-	if img.Signed && f.Signed && img.Precision <= f.BitsStored || !img.Signed && !f.Signed && img.Precision <= f.BitsStored {
+	if img.Signed == f.Signed && img.Precision <= f.BitsStored {
 		return
 	}
-	shift := 32 - bits
+	shift := uint(32-bits) & 31
 	if f.Signed {
 		for i, v := range img.Pix {
 			img.Pix[i] = v << shift >> shift

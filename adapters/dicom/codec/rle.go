@@ -26,17 +26,48 @@ func decodeRLE(data []byte, f Frame, d frame.Declared) (frame.Image, error) {
 		return frame.Image{}, err
 	}
 	pix := make([]int32, d.Samples())
+	planes := make([][]byte, bytesPerSample)
+	for i := range planes {
+		planes[i] = make([]byte, d.Width*d.Height)
+	}
 	for s := range want {
 		segment, err := rleSegment(data, header, s, want)
 		if err != nil {
 			return frame.Image{}, err
 		}
-		shift := 8 * (bytesPerSample - 1 - s%bytesPerSample)
-		if n := unpackBits(pix[s/bytesPerSample:], f.Samples, shift, segment); n < d.Width*d.Height {
-			return frame.Image{}, frame.Malformed("segment %d ends after %d of %d bytes", s+1, n, d.Width*d.Height)
+		plane := planes[s%bytesPerSample]
+		if n := unpackBits(plane, segment); n < len(plane) {
+			return frame.Image{}, frame.Malformed("segment %d ends after %d of %d bytes", s+1, n, len(plane))
+		}
+		if s%bytesPerSample == bytesPerSample-1 {
+			joinBytes(pix[s/bytesPerSample:], f.Samples, planes, f.Signed)
 		}
 	}
-	return frame.Image{Precision: f.BitsAllocated, Pix: pix}, nil
+	return frame.Image{Precision: f.BitsAllocated, Signed: f.Signed, Pix: pix}, nil
+}
+
+// joinBytes makes every step-th sample of pix from planes of its bytes, the most significant first, which bears the sign if there is
+// one.
+func joinBytes(pix []int32, step int, planes [][]byte, signed bool) {
+	top := planes[0]
+	if len(planes) == 2 && step == 1 && signed {
+		low := planes[1][:len(top)]
+		pix = pix[:len(top)]
+		for i, high := range top {
+			pix[i] = int32(int8(high))<<8 | int32(low[i])
+		}
+		return
+	}
+	for i, high := range top {
+		v := int32(high)
+		if signed {
+			v = int32(int8(high))
+		}
+		for _, p := range planes[1:] {
+			v = v<<8 | int32(p[i])
+		}
+		pix[i*step] = v
+	}
 }
 
 // rleSegment is segment s of n: the bytes from its offset to the next segment's.
@@ -52,37 +83,27 @@ func rleSegment(data []byte, header, s, n int) ([]byte, error) {
 	return data[start:end], nil
 }
 
-// unpackBits sets 8 bits of every step-th sample of pix, from bit shift on, from a segment (PS3.5 annex G.3.2), and counts the
-// samples that it has set. What a segment holds beyond the image is padding.
-func unpackBits(pix []int32, step, shift int, segment []byte) int {
-	at, n := 0, 0
-	for len(segment) > 0 && at < len(pix) {
+// unpackBits unpacks a segment (PS3.5 annex G.3.2), and counts the bytes that it has. What a segment holds beyond the plane is
+// padding.
+func unpackBits(plane, segment []byte) int {
+	at := 0
+	for len(segment) > 1 && at < len(plane) {
 		control := int(int8(segment[0]))
-		segment = segment[1:]
 		switch {
 		case control >= 0:
-			literal := segment[:min(control+1, len(segment))]
-			segment = segment[len(literal):]
-			for _, b := range literal {
-				if at >= len(pix) {
-					return n
-				}
-				pix[at] |= int32(b) << shift
-				at += step
-				n++
-			}
-		case control != -128 && len(segment) > 0:
-			b := int32(segment[0]) << shift
+			literal := segment[1:min(control+2, len(segment))]
+			at += copy(plane[at:], literal)
+			segment = segment[1+len(literal):]
+		case control == -128:
 			segment = segment[1:]
-			for range 1 - control {
-				if at >= len(pix) {
-					return n
-				}
-				pix[at] |= b
-				at += step
-				n++
+		default:
+			run := plane[at:min(at+1-control, len(plane))]
+			for i := range run {
+				run[i] = segment[1]
 			}
+			at += len(run)
+			segment = segment[2:]
 		}
 	}
-	return n
+	return at
 }

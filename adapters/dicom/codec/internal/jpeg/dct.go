@@ -77,19 +77,32 @@ func (t *transform) block(r *bitReader, c *scanComponent, dc *int32) bool {
 	if !ok || n > 15 {
 		return false
 	}
-	*dc = int32(int16(*dc + r.extended(int(n))))
+	*dc = int32(int16(*dc + extended(r.bits(int(n)), int(n))))
 	t.coefficients[0] = *dc * int32(c.quant[0])
 	t.last = 0
+	acc, bits := r.acc, r.n
 	for k := 1; k < 64; k++ {
-		if r.n < 32 {
+		if bits < 32 {
+			r.acc, r.n = acc, bits
 			r.fill()
+			acc, bits = r.acc, r.n
 		}
-		rs, ok := c.ac.decode(r)
-		if !ok {
-			return false
+		var run int
+		var v int32
+		if e := c.ac.whole[acc>>(uint(bits-fastBits)&63)&(1<<fastBits-1)]; e != 0 {
+			bits -= int(e & 0xff)
+			run, v = int(e>>8&15), int32(e)>>16
+		} else {
+			r.n = bits
+			rs, ok := c.ac.decode(r)
+			if !ok {
+				return false
+			}
+			size := int(rs & 15)
+			run, v = int(rs>>4), extended(r.bits(size), size)
+			bits = r.n
 		}
-		run, size := int(rs>>4), int(rs&15)
-		if size == 0 {
+		if v == 0 {
 			if run != 15 {
 				break
 			}
@@ -99,9 +112,10 @@ func (t *transform) block(r *bitReader, c *scanComponent, dc *int32) bool {
 		if k += run; k > 63 {
 			return false
 		}
-		t.coefficients[zigzag[k]] = r.extended(size) * int32(c.quant[k])
+		t.coefficients[zigzag[k]&63] = v * int32(c.quant[k])
 		t.last = k
 	}
+	r.n = bits
 	return true
 }
 
@@ -135,41 +149,48 @@ func (t *transform) inverse(out []uint16, stride int) {
 		return
 	}
 	var work [64]int
+	shift := 13 - t.pass1
 	for x := range 8 {
-		var in, o [8]int
-		for y := range in {
-			in[y] = int(t.coefficients[8*y+x])
+		in := [8]int{
+			int(t.coefficients[x]), int(t.coefficients[8+x]), int(t.coefficients[16+x]), int(t.coefficients[24+x]),
+			int(t.coefficients[32+x]), int(t.coefficients[40+x]), int(t.coefficients[48+x]), int(t.coefficients[56+x]),
 		}
-		inverse1D(&in, &o)
-		shift := 13 - t.pass1
-		for y, v := range o {
+		if in[1]|in[2]|in[3]|in[4]|in[5]|in[6]|in[7] == 0 {
+			for y := range 8 {
+				work[8*y+x] = in[0] << t.pass1
+			}
+			continue
+		}
+		inverse1D(&in)
+		for y, v := range in {
 			work[8*y+x] = (v + 1<<(shift-1)) >> shift
 		}
 	}
-	shift := 13 + t.pass1 + 3
+	shift = 13 + t.pass1 + 3
+	half := 1<<(shift-1) + centre<<shift
 	for y := range 8 {
-		var o [8]int
-		inverse1D((*[8]int)(work[8*y:]), &o)
-		row := out[y*stride:][:8]
-		for x, v := range o {
-			row[x] = uint16(max(0, min((v+1<<(shift-1))>>shift+centre, most)))
+		in := (*[8]int)(work[8*y:])
+		inverse1D(in)
+		row := (*[8]uint16)(out[y*stride:])
+		for x, v := range in {
+			row[x] = uint16(max(0, min((v+half)>>shift, most)))
 		}
 	}
 }
 
-// inverse1D is the one-dimensional transform, scaled by √8 and 2^13.
-func inverse1D(in, out *[8]int) {
-	z := (in[2] + in[6]) * fix0541
-	e2, e3 := z-in[6]*fix1847, z+in[2]*fix0765
-	e0, e1 := (in[0]+in[4])<<13, (in[0]-in[4])<<13
+// inverse1D is the one-dimensional transform in place, scaled by √8 and 2^13.
+func inverse1D(x *[8]int) {
+	z := (x[2] + x[6]) * fix0541
+	e2, e3 := z-x[6]*fix1847, z+x[2]*fix0765
+	e0, e1 := (x[0]+x[4])<<13, (x[0]-x[4])<<13
 	a0, a3, a1, a2 := e0+e3, e0-e3, e1+e2, e1-e2
 
-	z1, z2, z3, z4 := in[7]+in[1], in[5]+in[3], in[7]+in[3], in[5]+in[1]
+	z1, z2, z3, z4 := x[7]+x[1], x[5]+x[3], x[7]+x[3], x[5]+x[1]
 	z5 := (z3 + z4) * fix1175
 	z1, z2, z3, z4 = -z1*fix0899, -z2*fix2562, z5-z3*fix1961, z5-z4*fix0390
-	b0 := in[7]*fix0298 + z1 + z3
-	b1 := in[5]*fix2053 + z2 + z4
-	b2 := in[3]*fix3072 + z2 + z3
-	b3 := in[1]*fix1501 + z1 + z4
-	*out = [8]int{a0 + b3, a1 + b2, a2 + b1, a3 + b0, a3 - b0, a2 - b1, a1 - b2, a0 - b3}
+	b0 := x[7]*fix0298 + z1 + z3
+	b1 := x[5]*fix2053 + z2 + z4
+	b2 := x[3]*fix3072 + z2 + z3
+	b3 := x[1]*fix1501 + z1 + z4
+	x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7] = a0+b3, a1+b2, a2+b1, a3+b0, a3-b0, a2-b1, a1-b2, a0-b3
 }

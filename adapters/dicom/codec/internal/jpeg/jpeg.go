@@ -238,7 +238,7 @@ func (d *decoder) huffmanTables(s []byte) error {
 		if len(s) < 17 || s[0]>>4 > 1 || s[0]&15 > 3 {
 			return frame.Malformed("Huffman table of %d bytes", len(s))
 		}
-		t, n, err := newHuffman(s[1:])
+		t, n, err := newHuffman(s[1:], s[0]>>4 == 1)
 		if err != nil {
 			return err
 		}
@@ -382,27 +382,30 @@ func (r *bitReader) bits(n int) int32 {
 	return int32(r.acc>>r.n) & (1<<n - 1)
 }
 
-// extended takes n bits as a signed difference (F.2.2.1).
-func (r *bitReader) extended(n int) int32 {
-	v := r.bits(n)
+// extended makes a signed number of n bits (F.2.2.1).
+func extended(v int32, n int) int32 {
 	if n > 0 && v < 1<<(n-1) {
 		v -= 1<<n - 1
 	}
 	return v
 }
 
-const fastBits = 10
+// Codes that fit these bits are looked up, longer ones searched for.
+const fastBits = 12
 
 // A huffman is a Huffman table (annex C).
 type huffman struct {
-	fast   [1 << fastBits]uint16 // for the next bits: value and in the upper half length, 0 if the code is longer
+	// whole holds, by the next bits, a code with the magnitude bits behind it if they fit: the number of all bits, from bit 8 on the
+	// run of zero coefficients, and in the upper half the coefficient or difference. It is 0 where they do not fit.
+	whole  [1 << fastBits]uint32
+	fast   [1 << fastBits]uint16 // code alone: value, and in the upper half length; 0 if it is longer
 	limit  [18]int32             // first code of each length that is too large, left-aligned to 16 bits
 	offset [17]int32             // of a length's values
 	values []byte
 }
 
 // newHuffman reads a table: the numbers of codes of each length, and their values. It gives the number of bytes that it takes.
-func newHuffman(s []byte) (*huffman, int, error) {
+func newHuffman(s []byte, ac bool) (*huffman, int, error) {
 	t := &huffman{}
 	total := 0
 	for _, n := range s[:16] {
@@ -416,19 +419,14 @@ func newHuffman(s []byte) (*huffman, int, error) {
 	for length := 1; length <= 16; length++ {
 		t.offset[length] = k - code
 		for range s[length-1] {
+			if code >= 1<<length {
+				return nil, 0, frame.Malformed("a Huffman table of too many codes of %d bits", length)
+			}
 			if length <= fastBits {
-				first := code << (fastBits - length)
-				for i := range int32(1) << (fastBits - length) {
-					if first+i < 1<<fastBits {
-						t.fast[first+i] = uint16(length)<<8 | uint16(t.values[k])
-					}
-				}
+				t.enter(code, length, t.values[k], ac)
 			}
 			code++
 			k++
-		}
-		if code > 1<<length {
-			return nil, 0, frame.Malformed("a Huffman table of too many codes of %d bits", length)
 		}
 		t.limit[length] = code << (16 - length)
 		code <<= 1
@@ -437,16 +435,29 @@ func newHuffman(s []byte) (*huffman, int, error) {
 	return t, 16 + total, nil
 }
 
+// enter puts a code into the tables that are looked up.
+func (t *huffman) enter(code int32, length int, value byte, ac bool) {
+	rest := fastBits - length
+	size, run := int(value), uint32(0)
+	if ac {
+		size, run = int(value&15), uint32(value>>4)
+	}
+	for i := range int32(1) << rest {
+		at := code<<rest | i
+		t.fast[at] = uint16(length)<<8 | uint16(value)
+		if size <= rest {
+			magnitude := extended(i>>(rest-size), size)
+			t.whole[at] = uint32(magnitude)<<16 | run<<8 | uint32(length+size)
+		}
+	}
+}
+
 // decode takes a value; at least 16 bits must be available. ok is false where no code matches.
 func (t *huffman) decode(r *bitReader) (value byte, ok bool) {
 	if f := t.fast[r.acc>>(r.n-fastBits)&(1<<fastBits-1)]; f != 0 {
 		r.n -= int(f >> 8)
 		return byte(f), true
 	}
-	return t.slow(r)
-}
-
-func (t *huffman) slow(r *bitReader) (byte, bool) {
 	v := int32(r.acc>>(r.n-16)) & 0xffff
 	length := fastBits + 1
 	for v >= t.limit[length] {

@@ -50,23 +50,47 @@ func (d *decoder) losslessScan(r *bitReader, list []scanComponent, predictor, po
 
 // readDifferences reads a line of differences, [component][column], of interleaved components (H.1.2.2).
 func readDifferences(r *bitReader, diffs []int32, list []scanComponent) bool {
+	if len(list) == 1 {
+		return list[0].dc.differences(r, diffs)
+	}
 	w := len(diffs) / len(list)
 	for x := range w {
 		for i := range list {
-			if r.n < 32 {
-				r.fill()
-			}
-			n, ok := list[i].dc.decode(r)
-			if !ok || n > 16 {
+			if !list[i].dc.differences(r, diffs[i*w+x:][:1]) {
 				return false
 			}
-			diff := int32(32768)
-			if n < 16 {
-				diff = r.extended(int(n))
-			}
-			diffs[i*w+x] = diff
 		}
 	}
+	return true
+}
+
+// differences reads consecutive differences (H.1.2.2).
+func (t *huffman) differences(r *bitReader, diffs []int32) bool {
+	acc, n := r.acc, r.n
+	for x := range diffs {
+		if n < 32 {
+			r.acc, r.n = acc, n
+			r.fill()
+			acc, n = r.acc, r.n
+		}
+		if e := t.whole[acc>>(uint(n-fastBits)&63)&(1<<fastBits-1)]; e != 0 {
+			n -= int(e & 0xff)
+			diffs[x] = int32(e) >> 16
+			continue
+		}
+		r.n = n
+		size, ok := t.decode(r)
+		switch {
+		case !ok || size > 16:
+			return false
+		case size == 16:
+			diffs[x] = 32768
+		default:
+			diffs[x] = extended(r.bits(int(size)), int(size))
+		}
+		n = r.n
+	}
+	r.n = n
 	return true
 }
 
@@ -83,13 +107,18 @@ func reconstruct(row, above []uint16, diffs []int32, predictor int) {
 	above, diffs = above[:len(row)], diffs[:len(row)]
 	left := int32(uint16(int32(above[0]) + diffs[0]))
 	row[0] = uint16(left)
+	if predictor == 1 {
+		for x := 1; x < len(row); x++ {
+			left += diffs[x]
+			row[x] = uint16(left)
+		}
+		return
+	}
 	corner := int32(above[0])
 	for x := 1; x < len(row); x++ {
 		up := int32(above[x])
 		var p int32
 		switch predictor {
-		case 1:
-			p = left
 		case 2:
 			p = up
 		case 3:

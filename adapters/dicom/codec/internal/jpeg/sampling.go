@@ -5,6 +5,15 @@ package jpeg
 // are repeated.
 func (d *decoder) upsample(c *component, pix []int32, step int) {
 	w := d.declared.Width
+	if c.h == d.hMax && c.v == d.vMax {
+		for y := range d.declared.Height {
+			out := pix[y*w*step:]
+			for x, v := range c.samples[y*c.stride:][:w] {
+				out[x*step] = int32(v)
+			}
+		}
+		return
+	}
 	row := make([]int32, c.w*d.hMax/c.h+1)
 	for y := range d.declared.Height {
 		d.upsampledRow(c, y, row)
@@ -20,10 +29,6 @@ func (d *decoder) upsampledRow(c *component, y int, row []int32) {
 	line := c.samples[y/fy*c.stride:][:c.w]
 	smooth := c.w > 2 || fx == 1
 	switch {
-	case fx == 1 && fy == 1:
-		for x, v := range line {
-			row[x] = int32(v)
-		}
 	case fx == 2 && fy == 1 && smooth:
 		interpolate(row, func(x int) int32 { return int32(line[x]) }, c.w, 2, 1, 2)
 	case fx == 2 && fy == 2 && smooth:

@@ -63,9 +63,6 @@ type blockDecoder struct {
 func (d *blockDecoder) decode(t *tile, b *codeBlock, bandPlanes, orientation int, style byte) error {
 	d.prepare(b, orientation, style)
 	plane := bandPlanes - int(b.zeroPlanes) - 1
-	if total := int(b.passes); total > 3*(plane+1)-2 {
-		return frame.Malformed("%d passes for %d bit planes", total, plane+1)
-	}
 	d.resetContexts()
 	kind := 2 // a block begins with a clean-up pass
 	chunk := b.first

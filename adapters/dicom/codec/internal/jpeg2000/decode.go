@@ -21,29 +21,29 @@ func Decode(data []byte, declared frame.Declared) (frame.Image, error) {
 	if err != nil {
 		return frame.Image{}, err
 	}
-	img := frame.Image{
-		Precision: cs.components[0].precision, Signed: cs.components[0].signed, Pix: make([]int32, declared.Samples()),
-	}
-	for n := range cs.tiles {
-		if err := cs.decodeTile(n, img, declared); err != nil {
+	// All packets are found before anything of the image's size is allocated: a few bytes can declare a large one.
+	tiles := make([]*tile, len(cs.tiles))
+	for n := range tiles {
+		if tiles[n], err = newTile(&cs.size, n, &cs.tiles[n]); err != nil {
+			return frame.Image{}, err
+		}
+		if err := tiles[n].readPackets(); err != nil {
 			return frame.Image{}, err
 		}
 	}
+	img := frame.Image{
+		Precision: cs.components[0].precision, Signed: cs.components[0].signed, Pix: make([]int32, declared.Samples()),
+	}
+	for n, t := range tiles {
+		if err := t.decodeBlocks(declared.Workers); err != nil {
+			return frame.Image{}, err
+		}
+		if err := t.store(img, cs.size); err != nil {
+			return frame.Image{}, err
+		}
+		tiles[n] = nil
+	}
 	return img, nil
-}
-
-func (cs *codestream) decodeTile(n int, img frame.Image, declared frame.Declared) error {
-	t, err := newTile(&cs.size, n, &cs.tiles[n])
-	if err != nil {
-		return err
-	}
-	if err := t.readPackets(); err != nil {
-		return err
-	}
-	if err := t.decodeBlocks(declared.Workers); err != nil {
-		return err
-	}
-	return t.store(img, cs.size)
 }
 
 // A blockJob is a code block to decode and the band it belongs to.

@@ -124,7 +124,7 @@ type packets struct {
 }
 
 // read reads the packet of layer l of precinct k (B.9, B.10).
-func (p *packets) read(res *resolution, k, l int, style byte) error {
+func (p *packets) read(tc *tileComponent, res *resolution, k, l int) error {
 	if p.sop && p.at+6 <= len(p.body) && p.body[p.at] == 0xff && p.body[p.at+1] == markSOP&0xff {
 		p.at += 6
 	}
@@ -134,7 +134,7 @@ func (p *packets) read(res *resolution, k, l int, style byte) error {
 	}
 	filled := len(p.chunks)
 	if r.bit() == 1 {
-		if err := p.header(&r, res.precinct(k), l, style); err != nil {
+		if err := p.header(&r, tc, res, k, l); err != nil {
 			return err
 		}
 	}
@@ -162,9 +162,11 @@ func (p *packets) read(res *resolution, k, l int, style byte) error {
 }
 
 // header reads what a packet says of each code block, and appends the chunks that will follow in its body.
-func (p *packets) header(r *headerBits, pr *precinct, l int, style byte) error {
-	for i := range pr.bands {
+func (p *packets) header(r *headerBits, tc *tileComponent, res *resolution, k, l int) error {
+	pr := res.precinct(k)
+	for i := range res.bands {
 		pb := &pr.bands[i]
+		planes := res.bands[i].planes + tc.roi
 		for j := range pb.blocks {
 			b := &pb.blocks[j]
 			included := b.included && r.bit() == 1
@@ -179,8 +181,12 @@ func (p *packets) header(r *headerBits, pr *precinct, l int, style byte) error {
 					return err
 				}
 			}
-			if err := p.contribution(r, b, style); err != nil {
+			if err := p.contribution(r, b, tc.style.blockStyle); err != nil {
 				return err
+			}
+			// A block begins with the last of its upper plane's three passes.
+			if own := planes - int(b.zeroPlanes); int(b.passes) > 3*own-2 {
+				return frame.Malformed("a code block of %d passes in %d bit planes", b.passes, own)
 			}
 		}
 	}
@@ -218,9 +224,6 @@ func (p *packets) contribution(r *headerBits, b *codeBlock, style byte) error {
 		b.add(p.tile, chunk{length: r.bits(width), next: -1, passes: uint16(n)})
 		passes -= n
 		b.passes += uint16(n)
-		if b.passes > 3*maxPlanes {
-			return frame.Malformed("a code block of more than %d passes", 3*maxPlanes)
-		}
 		if r.overread {
 			return frame.Malformed("the data ends in a packet header")
 		}

@@ -97,7 +97,7 @@ func (p *packets) once(at position, l int) error {
 		return nil
 	}
 	res.layersRead[at.k]++
-	return p.read(res, at.k, l, c.style.blockStyle)
+	return p.read(c, res, at.k, l)
 }
 
 // positions lists the precincts within a progression's bounds that still lack layers, in its order, without regard to layers.
