@@ -58,7 +58,7 @@ const DefaultMaxSamples = 1 << 26
 // Decoder decodes frames. The zero value is ready for use; it may be used by many goroutines at once.
 type Decoder struct {
 	// MaxSamples is the largest number of samples of a frame, DefaultMaxSamples if 0. A decoded frame takes 4 bytes for each, and
-	// decoding up to 8 more.
+	// decoding it up to 12 more.
 	MaxSamples int
 	// Workers is how many goroutines decode one frame where its syntax lets them, 1 if 0.
 	Workers int
@@ -105,11 +105,41 @@ func decodeJPEG2000(data []byte, _ Frame, d frame.Declared) (frame.Image, error)
 	return jpeg2000.Decode(data, d)
 }
 
+// undecoded names transfer syntaxes of compressed images that have no decoder here, for a clear refusal.
+var undecoded = map[string]string{
+	"1.2.840.10008.1.2.4.52":  "JPEG extended, arithmetic coding",
+	"1.2.840.10008.1.2.4.53":  "JPEG spectral selection",
+	"1.2.840.10008.1.2.4.55":  "JPEG full progression",
+	"1.2.840.10008.1.2.4.92":  "JPEG 2000 part 2 multi-component, lossless",
+	"1.2.840.10008.1.2.4.93":  "JPEG 2000 part 2 multi-component",
+	"1.2.840.10008.1.2.4.94":  "JPIP referenced",
+	"1.2.840.10008.1.2.4.95":  "JPIP referenced, deflated",
+	"1.2.840.10008.1.2.4.100": "MPEG-2 video",
+	"1.2.840.10008.1.2.4.101": "MPEG-2 video",
+	"1.2.840.10008.1.2.4.102": "MPEG-4 video",
+	"1.2.840.10008.1.2.4.103": "MPEG-4 video",
+	"1.2.840.10008.1.2.4.104": "MPEG-4 video",
+	"1.2.840.10008.1.2.4.105": "MPEG-4 video",
+	"1.2.840.10008.1.2.4.106": "MPEG-4 video",
+	"1.2.840.10008.1.2.4.107": "HEVC video",
+	"1.2.840.10008.1.2.4.108": "HEVC video",
+	"1.2.840.10008.1.2.4.110": "JPEG XL lossless",
+	"1.2.840.10008.1.2.4.111": "JPEG XL of a JPEG image",
+	"1.2.840.10008.1.2.4.112": "JPEG XL",
+	"1.2.840.10008.1.2.4.201": "high throughput JPEG 2000, lossless",
+	"1.2.840.10008.1.2.4.202": "high throughput JPEG 2000, lossless with RPCL",
+	"1.2.840.10008.1.2.4.203": "high throughput JPEG 2000",
+}
+
 // Decode decodes one frame. The result holds nothing of data.
 func (d Decoder) Decode(transferSyntaxUID string, data []byte, f Frame) (Image, error) {
 	s, ok := syntaxes[transferSyntaxUID]
 	if !ok {
-		return Image{}, fmt.Errorf("transfer syntax %q: %w: no decoder", transferSyntaxUID, volume.ErrUnsupported)
+		name := undecoded[transferSyntaxUID]
+		if name == "" {
+			name = "not a transfer syntax of compressed images"
+		}
+		return Image{}, fmt.Errorf("transfer syntax %q (%s): %w: no decoder", transferSyntaxUID, name, volume.ErrUnsupported)
 	}
 	img, err := d.decode(s, data, f)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // small keeps a fuzzer's frames small.
-var small = codec.Decoder{MaxSamples: 1 << 16, Workers: 2}
+var small = codec.Decoder{MaxSamples: 1 << 16}
 
 // fuzzDecode holds that whatever arrives gives samples of as many bits as are stored, or an error of a kind that says what is wrong.
 func fuzzDecode(f *testing.F, syntax string, alike ...string) {

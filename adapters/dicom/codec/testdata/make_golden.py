@@ -126,6 +126,7 @@ def jpeg2000():
         openjpeg(f"j2k_{h}x{w}", picture(h, w, 1, 8, False), 8, False, "-n", n)
         openjpeg(f"j2k_{h}x{w}_odd", picture(h, w, 1, 8, False), 8, False, "-n", n, "-d", "3,5")
         openjpeg(f"j2k_{h}x{w}_97", picture(h, w, 1, 8, False), 8, False, "-n", n, "-d", "1,3", "-I", lossless=False, tolerance=1)
+    rearranged()
     # OpenJPEG 2.5.0 scales high-pass coefficients by 1.625732422 where the standard's 2/K is 1.625786132: up to 2 in 16 bits.
     openjpeg("j2k_97", g, 12, False, "-I", "-r", "10", lossless=False, tolerance=1)
     openjpeg("j2k_97_colour", picture(37, 45, 3, 8, False), 8, False, "-I", "-r", "30,10,4", "-t", "32,24", "-n", 3, lossless=False, tolerance=1)
@@ -133,6 +134,53 @@ def jpeg2000():
     openjpeg("j2k_97_region", picture(47, 61, 1, 8, False), 8, False, "-I", "-r", "5", "-ROI", "c=0,U=10", lossless=False, tolerance=1)
     openjpeg("j2k_53_lossy", g, 12, False, "-r", "10", lossless=False, tolerance=0)
     openjpeg("j2k_53_lossy_colour", picture(37, 45, 3, 8, False), 8, False, "-r", "15", lossless=False, tolerance=0)
+
+
+def packets(data):
+    """Splits a one-tile codestream with SOP and EPH markers: the main header without them in its COD, and [header, body] of packets."""
+    at = data.index(b"\xff\x90")
+    head, rest = bytearray(data[:at]), data[at + 14 : -2]
+    head[head.index(b"\xff\x52") + 4] &= 0xF9
+    out = []
+    for p in rest.split(b"\xff\x91\0\4")[1:]:
+        out.append(list(p[2:].split(b"\xff\x92", 1)))
+    return bytes(head), out
+
+
+def part(body, markers=b""):
+    return b"\xff\x90\0\x0a\0\0" + (14 + len(markers) + len(body)).to_bytes(4, "big") + b"\0\1" + markers + b"\xff\x93" + body
+
+
+def marker(m, body):
+    return bytes([255, m]) + (len(body) + 2).to_bytes(2, "big") + body
+
+
+def rearranged():
+    """What opj_compress cannot write, but opj_decompress must read: packed packet headers, order changes between layers."""
+    a = picture(47, 61, 1, 8, False)
+    openjpeg("", a, 8, False, "-n", 4, "-r", "20,6,1", "-SOP", "-EPH", "-b", "16,16")
+    cases.pop()
+    head, list_ = packets(files.pop(""))
+    assert len(list_) == 12
+    headers, bodies = (b"".join(p[i] for p in list_) for i in (0, 1))
+    half = len(headers) // 2
+    new = {
+        "j2k_ppt": head + part(bodies, marker(0x61, b"\0" + headers[:half]) + marker(0x61, b"\1" + headers[half:])),
+        "j2k_ppm": head + marker(0x60, b"\0" + len(headers).to_bytes(4, "big") + headers[:half]) + marker(0x60, b"\1" + headers[half:]) + part(bodies),
+    }
+    order = [(l, r) for r in range(3) for l in range(2)]  # RLCP of two layers and three resolutions, then the rest by layer
+    order += [p for l in range(3) for r in range(4) if (p := (l, r)) not in order]
+    entries = b"".join(bytes([r0, 0, 0, layers, r1, 1, o]) for r0, layers, r1, o in [(0, 2, 3, 1), (0, 3, 4, 0)])
+    body = b"".join(b"".join(list_[4 * l + r]) for l, r in order)
+    new["j2k_poc_layers"] = head + marker(0x5F, entries) + part(body)
+    new["j2k_poc_tile"] = head + part(body, marker(0x5F, entries))
+    for name, data in new.items():
+        data += b"\xff\xd9"
+        with open(path("in.j2k"), "wb") as f:
+            f.write(data)
+        run("opj_decompress", "-i", path("in.j2k"), "-o", path("back.rawl"))
+        assert (np.fromfile(path("back.rawl"), "u1").reshape(a.shape) == a).all(), name
+        add(name, J2K_LOSSLESS, data, a, 8)
 
 
 def jpeg2000_random(r):

@@ -572,6 +572,9 @@ func (p *parser) tilePart() error {
 		return frame.Malformed("tile %d declares %d bytes where %d are left", n, length, len(p.data)-start)
 	}
 	t := &p.out.tiles[n]
+	if int(s[6]) != t.parts {
+		return frame.Malformed("part %d of tile %d where part %d is due", s[6], n, t.parts)
+	}
 	if t.params == nil {
 		t.params = p.main.clone()
 	}

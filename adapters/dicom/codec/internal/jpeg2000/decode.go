@@ -21,29 +21,40 @@ func Decode(data []byte, declared frame.Declared) (frame.Image, error) {
 	if err != nil {
 		return frame.Image{}, err
 	}
-	// All packets are found before anything of the image's size is allocated: a few bytes can declare a large one.
-	tiles := make([]*tile, len(cs.tiles))
-	for n := range tiles {
-		if tiles[n], err = newTile(&cs.size, n, &cs.tiles[n]); err != nil {
-			return frame.Image{}, err
-		}
-		if err := tiles[n].readPackets(); err != nil {
+	// All packets are found before anything of the image's size is allocated, for a few bytes can declare a large one. Of many
+	// tiles that is done again when a tile's turn comes, so that there is never more than one.
+	var t *tile
+	for n := range cs.tiles {
+		if t, err = cs.packets(n); err != nil {
 			return frame.Image{}, err
 		}
 	}
 	img := frame.Image{
 		Precision: cs.components[0].precision, Signed: cs.components[0].signed, Pix: make([]int32, declared.Samples()),
 	}
-	for n, t := range tiles {
+	for n := range cs.tiles {
+		if len(cs.tiles) > 1 {
+			if t, err = cs.packets(n); err != nil {
+				return frame.Image{}, err
+			}
+		}
 		if err := t.decodeBlocks(declared.Workers); err != nil {
 			return frame.Image{}, err
 		}
 		if err := t.store(img, cs.size); err != nil {
 			return frame.Image{}, err
 		}
-		tiles[n] = nil
 	}
 	return img, nil
+}
+
+// packets lays out tile n and finds what each of its code blocks holds.
+func (cs *codestream) packets(n int) (*tile, error) {
+	t, err := newTile(&cs.size, n, &cs.tiles[n])
+	if err != nil {
+		return nil, err
+	}
+	return t, t.readPackets()
 }
 
 // A blockJob is a code block to decode and the band it belongs to.
