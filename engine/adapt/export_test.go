@@ -1,6 +1,12 @@
 package adapt
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+
+	"scrawl/engine/autodiff"
+	"scrawl/engine/onnx"
+	"scrawl/engine/tensor"
+)
 
 // Augmentations draws the changes that MicroBatch copies get, for tests that make the copies themselves.
 func (c Config) Augmentations(rng *rand.Rand, counted int, lo, hi float32, channels int, size ...int) (blur, gain, offset, noise []float32) {
@@ -31,3 +37,42 @@ func Blur(v []float32, sigma float64, size ...int) []float32 {
 
 // HindsightLesson draws what Accept learns from.
 func (e *Engine) HindsightLesson(c HindsightConfig, m Memory) Lesson { return e.hindsightLesson(c, m) }
+
+// GradientGraph is one step's gradients as a graph of its own: for tests that look at them alone.
+func (n *Network) GradientGraph(batch int) (*onnx.Model, error) {
+	o := StepOptions{Batch: batch}
+	g := n.graphOf("gradients",
+		n.image(ofStep(inX), n.Channels, batch),
+		n.image(ofStep(inTarget), n.Classes, batch), n.image(ofStep(inWeight), 1, batch),
+		n.image(ofStep(inScribble), n.Classes, batch), n.image(ofStep(inMarked), 1, batch))
+	g.Inputs = append(g.Inputs, value(inLambda))
+	g.Inputs = append(g.Inputs, n.weights(plain)...)
+	b := onnx.NewBuilder(g, prefix+"step/")
+	loss, _, _ := n.losses(b, o)
+	grads, err := autodiff.Gradients(b, map[string]string{loss: b.Float(1)}, n.params)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range n.params {
+		b.Alias(grads[p], GradientOf(p))
+	}
+	b.Alias(loss, prefix+"loss")
+	g.Outputs = append(n.weights(GradientOf), value(prefix+"loss"))
+	return model(g), nil
+}
+
+// GradientOf names the output of a weight's gradient.
+func GradientOf(param string) string { return prefix + "gradient:" + param }
+
+// GradientInputs feeds the first batch of a lesson and the source's weights to a gradient graph.
+func (n *Network) GradientInputs(l Lesson) map[string]*tensor.Tensor {
+	in := map[string]*tensor.Tensor{inLambda: tensor.Scalar(float32(l.Lambda))}
+	for name, v := range map[string]*tensor.Tensor{inX: l.X, inTarget: l.Target, inWeight: l.Weight, inScribble: l.Scribble, inMarked: l.Marked} {
+		s := v.Shape()[1:]
+		in[ofStep(name)] = tensor.Must(s, v.Float32s()[:pixels(s)])
+	}
+	for i, p := range n.params {
+		in[p] = n.source[i]
+	}
+	return in
+}

@@ -74,6 +74,7 @@ type Trainable struct {
 // Initializers that serve as weights of convolutions, matrix products and normalisations become trainable where the
 // choice allows; all others, running statistics among them, stay constants.
 func NewNetwork(m *onnx.Model, choice Trainable) (*Network, error) {
+	written := constants(m.Graph)
 	norm, err := onnx.Normalize(m)
 	if err != nil {
 		return nil, fmt.Errorf("normalise the model: %w", err)
@@ -93,7 +94,7 @@ func NewNetwork(m *onnx.Model, choice Trainable) (*Network, error) {
 	if err := n.readInterface(); err != nil {
 		return nil, err
 	}
-	candidates := weightInitializers(g)
+	candidates := weightInitializers(g, written)
 	for _, in := range g.Initializers {
 		if candidates[in.Name] && choice.allows(in.Name) {
 			n.params = append(n.params, in.Name)
@@ -221,7 +222,7 @@ func weightPositions(n *onnx.Node) []int {
 // rearranges reports whether an operator hands the elements of its first input on as they are: what it makes of a weight is still that weight.
 func rearranges(op string) bool {
 	switch op {
-	case "Identity", "Cast", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Slice", "Split", "Gather":
+	case "Identity", "Cast", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Slice", "Split", "Gather", "GatherND", "GatherElements":
 		return true
 	}
 	return false
@@ -229,11 +230,14 @@ func rearranges(op string) bool {
 
 // weightInitializers finds the float initializers that nodes use as weights, directly or rearranged: exporters leave the transposition of a linear
 // layer's matrix in the graph, or the look-up of a table of position biases.
-func weightInitializers(g *onnx.Graph) map[string]bool {
+//
+// Not counted are constants that the file writes as nodes, single numbers spread over a shape, and the scale and shift of a normalisation that are 1 and 0
+// throughout and have no name of a parameter: exporters make them up for normalisations without an affine map of their own, as inside a GroupNorm.
+func weightInitializers(g *onnx.Graph, written map[string]bool) map[string]bool {
 	tensors := map[string]*tensor.Tensor{}
 	origin := map[string]string{} // value → the initializer whose elements it holds
 	for _, in := range g.Initializers {
-		if in.Tensor.DType() == tensor.Float32 && !runningStatistic(in.Name) {
+		if in.Tensor.DType() == tensor.Float32 && !runningStatistic(in.Name) && !written[in.Name] {
 			tensors[in.Name], origin[in.Name] = in.Tensor, in.Name
 		}
 	}
@@ -247,7 +251,11 @@ func weightInitializers(g *onnx.Graph) map[string]bool {
 		}
 		for _, i := range weightPositions(n) {
 			from := origin[n.Input(i)]
-			if t := tensors[from]; t != nil && !exportersOwn(n, t) && !insideGroupNorm(g, n) {
+			t := tensors[from]
+			if t == nil || t.Len() < 2 && from != n.Input(i) {
+				continue
+			}
+			if !exportersOwn(n, t) && !withoutAffine(g, n) {
 				found[from] = true
 			}
 		}
@@ -283,16 +291,26 @@ func exportersOwn(n *onnx.Node, t *tensor.Tensor) bool {
 	return false
 }
 
-// insideGroupNorm reports the normalisation in an exported GroupNorm: its own scale and shift are fixed at 1 and 0, its
-// result is reshaped, and the trainable affine map follows.
-func insideGroupNorm(g *onnx.Graph, norm *onnx.Node) bool {
-	if norm.Op != "InstanceNormalization" && norm.Op != "LayerNormalization" {
+// constants lists the values that a graph makes by nodes without inputs.
+func constants(g *onnx.Graph) map[string]bool {
+	names := map[string]bool{}
+	for _, n := range g.Nodes {
+		if n.Op == "Constant" {
+			for _, o := range n.Outputs {
+				names[o] = true
+			}
+		}
+	}
+	return names
+}
+
+// withoutAffine reports a normalisation whose scale and shift are the exporter's. Parameters have a module's name in front of their own.
+func withoutAffine(g *onnx.Graph, n *onnx.Node) bool {
+	if n.Op != "InstanceNormalization" && n.Op != "LayerNormalization" {
 		return false
 	}
-	if !filledWith(g.Initializer(norm.Input(1)), 1) || !filledWith(g.Initializer(norm.Input(2)), 0) {
-		return false
-	}
-	return slices.ContainsFunc(g.Nodes, func(n *onnx.Node) bool { return n.Op == "Reshape" && n.Input(0) == norm.Outputs[0] })
+	named := strings.Contains(n.Input(1), ".") || strings.Contains(n.Input(2), ".")
+	return !named && filledWith(g.Initializer(n.Input(1)), 1) && filledWith(g.Initializer(n.Input(2)), 0)
 }
 
 // filledWith reports whether all elements of t are v; a tensor that is not there holds none.

@@ -12,9 +12,13 @@
 // Only nodes on a path from a wanted value to a seeded value are visited, so frozen weights cost nothing, and an operator
 // that cannot be differentiated is an error only when such a path runs through it.
 //
+// The page operators.md lists every operator with what holds its gradient to the truth.
+//
 // Shapes may be symbolic: where a VJP needs a size that is not known while the graph is built, it emits the few integer
 // nodes that compute it at run time. One gradient graph therefore serves every image size.
 package autodiff
+
+//go:generate go test -run ^TestOperatorTable$ . -update
 
 import (
 	"fmt"
@@ -128,6 +132,9 @@ func (t *tape) visit(n *onnx.Node, useful map[string]bool) error {
 	rule, ok := t.rules[n.Op]
 	if !ok || n.Domain != "" && n.Domain != "ai.onnx" {
 		return unsupported(n, "the operator has no vector-Jacobian product here; freeze the weights before this node, or %s", wayOut(n))
+	}
+	if err := onnx.CheckArity(n); err != nil {
+		return err
 	}
 	dxs, err := rule(t, call{Node: n, dys: dys, want: want})
 	if err != nil {

@@ -81,10 +81,45 @@ func (t *tape) readWindow(c call, weight string) (window, error) {
 	}
 	d := len(kernel)
 	pads := orElse(c.Ints("pads"), repeat(0, 2*d))
-	return window{
+	if len(pads) != 2*d {
+		return window{}, unsupported(c.Node, "it has %d pads for a kernel of %d axes", len(pads), d)
+	}
+	win := window{
 		kernel: kernel, stride: orElse(c.Ints("strides"), repeat(1, d)), dilation: orElse(c.Ints("dilations"), repeat(1, d)),
 		begin: pads[:d], end: pads[d:], group: c.Int("group", 1),
-	}, nil
+	}
+	return win, t.checkWindow(c, win, weight)
+}
+
+// maxTaps bounds the positions of a kernel, for each of which the gradient of a weight has a few nodes: 15×15×15 has fewer.
+const maxTaps = 4096
+
+// checkWindow reports a window that fits neither itself nor its weight.
+func (t *tape) checkWindow(c call, win window, weight string) error {
+	d := win.d()
+	if len(win.stride) != d || len(win.dilation) != d || win.group < 1 {
+		return unsupported(c.Node, "a kernel of %d axes has strides %v, dilations %v and %d groups", d, win.stride, win.dilation, win.group)
+	}
+	n := int64(1)
+	for i, k := range win.kernel {
+		if k < 1 || win.stride[i] < 1 || win.dilation[i] < 1 || k > maxTaps || n > maxTaps {
+			return unsupported(c.Node, "a kernel of %v with strides %v and dilations %v has no gradient here; up to %d positions are handled", win.kernel, win.stride, win.dilation, maxTaps)
+		}
+		n *= k
+	}
+	if n > maxTaps {
+		return unsupported(c.Node, "a kernel of %v has more than %d positions", win.kernel, maxTaps)
+	}
+	if s := t.shape(weight); weight != "" && s != nil {
+		k, ok := known(s[min(2, len(s)):])
+		if len(s) != d+2 || ok && !slices.Equal(k, win.kernel) {
+			return unsupported(c.Node, "its weight of shape %v does not fit the kernel %v", s, win.kernel)
+		}
+	}
+	if s := t.shape(c.Inputs[0]); s != nil && len(s) != d+2 {
+		return unsupported(c.Node, "its input of shape %v does not fit a kernel of %d axes", s, d)
+	}
+	return nil
 }
 
 // Conv: y = x ⋆ w + b (https://onnx.ai/onnx/operators/onnx__Conv.html). With P the padding,
