@@ -6,7 +6,10 @@ package config
 
 import (
 	"fmt"
+	"net"
+	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -16,8 +19,11 @@ type Config struct {
 	Server    Server    `mapstructure:"server"`
 	Studies   string    `mapstructure:"studies"`
 	App       string    `mapstructure:"app"`
+	Models    []string  `mapstructure:"models"`
 	Runtime   Runtime   `mapstructure:"runtime"`
 	Engine    Engine    `mapstructure:"engine"`
+	Auth      Auth      `mapstructure:"auth"`
+	Tasks     Tasks     `mapstructure:"tasks"`
 	Sessions  Sessions  `mapstructure:"sessions"`
 	Datastore Datastore `mapstructure:"datastore"`
 	Log       Log       `mapstructure:"log"`
@@ -31,8 +37,58 @@ type Server struct {
 	Port            int           `mapstructure:"port"`
 	CORSOrigins     []string      `mapstructure:"cors_origins"`
 	APIPrefix       string        `mapstructure:"api_prefix"`
+	OHIF            string        `mapstructure:"ohif"`
 	MaxUpload       Size          `mapstructure:"max_upload"`
 	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
+	TLS             TLS           `mapstructure:"tls"`
+}
+
+// TLS is about encrypted connections; without a certificate the server speaks plain HTTP.
+type TLS struct {
+	CertFile    string `mapstructure:"cert_file"`
+	KeyFile     string `mapstructure:"key_file"`
+	KeyPassword Secret `mapstructure:"key_password"`
+	ClientCA    string `mapstructure:"client_ca"`
+}
+
+// Auth is about who may use the server. See package auth for what the fields mean.
+type Auth struct {
+	Enable         bool          `mapstructure:"enable"`
+	AllowAnonymous bool          `mapstructure:"allow_anonymous"`
+	Accounts       string        `mapstructure:"accounts"`
+	RealmURI       string        `mapstructure:"realm_uri"`
+	ClientID       string        `mapstructure:"client_id"`
+	ClientSecret   Secret        `mapstructure:"client_secret"`
+	Audience       string        `mapstructure:"audience"`
+	Timeout        time.Duration `mapstructure:"timeout"`
+	TokenLifetime  time.Duration `mapstructure:"token_lifetime"`
+	ImageGrant     time.Duration `mapstructure:"image_grant"`
+	Claims         Claims        `mapstructure:"claims"`
+	Roles          Roles         `mapstructure:"roles"`
+}
+
+// Claims are the members of a realm's tokens that tell who somebody is. A # leads into a nested object.
+type Claims struct {
+	Username string `mapstructure:"username"`
+	Email    string `mapstructure:"email"`
+	Name     string `mapstructure:"name"`
+	Roles    string `mapstructure:"roles"`
+}
+
+// Roles are the names of the four roles in tokens and in the file of accounts.
+type Roles struct {
+	User      string `mapstructure:"user"`
+	Annotator string `mapstructure:"annotator"`
+	Reviewer  string `mapstructure:"reviewer"`
+	Admin     string `mapstructure:"admin"`
+}
+
+// Tasks switches groups of routes off, as a site may want that serves one purpose.
+type Tasks struct {
+	Train      bool `mapstructure:"train"`
+	Strategy   bool `mapstructure:"strategy"`
+	Scoring    bool `mapstructure:"scoring"`
+	BatchInfer bool `mapstructure:"batch_infer"`
 }
 
 // Runtime is about ONNX Runtime and the device it runs on.
@@ -72,6 +128,8 @@ type Log struct {
 	Format   string `mapstructure:"format"`
 	File     string `mapstructure:"file"`
 	MaxBytes Size   `mapstructure:"max_bytes"`
+	// Audit is the file of the audit trail.
+	Audit string `mapstructure:"audit"`
 }
 
 // State is about what has been learned.
@@ -84,13 +142,20 @@ type State struct {
 func Default() *Config {
 	return &Config{
 		Server: Server{
-			Name: "Scrawl", Host: "127.0.0.1", Port: 8000, CORSOrigins: []string{"*"},
+			Name: "Scrawl", Host: "127.0.0.1", Port: 8000, CORSOrigins: []string{LoopbackOrigins},
 			MaxUpload: 4 << 30, ShutdownTimeout: 30 * time.Second,
 		},
-		Studies:   "studies",
-		App:       "scribbles",
-		Runtime:   Runtime{Device: "cpu"},
-		Engine:    Engine{Profile: "default", Memory: 4 << 30, InferTimeout: 10 * time.Minute, Queue: 16},
+		Studies: "studies",
+		App:     "scribbles",
+		Models:  []string{},
+		Runtime: Runtime{Device: "cpu"},
+		Engine:  Engine{Profile: "default", Memory: 4 << 30, InferTimeout: 10 * time.Minute, Queue: 16},
+		Auth: Auth{
+			ClientID: "monailabel-app", Timeout: 10 * time.Second, TokenLifetime: 12 * time.Hour,
+			Claims: Claims{Username: "preferred_username", Email: "email", Name: "name", Roles: "realm_access#roles"},
+			Roles:  Roles{User: "monailabel-user", Annotator: "monailabel-annotator", Reviewer: "monailabel-reviewer", Admin: "monailabel-admin"},
+		},
+		Tasks:     Tasks{Train: true, Strategy: true, Scoring: true, BatchInfer: true},
 		Sessions:  Sessions{Enable: true, Expiry: time.Hour, MaxCount: 200, MaxBytes: 20 << 30},
 		Datastore: Datastore{FileExt: []string{"*.nii.gz", "*.nii", "*.nrrd", "*.jpg", "*.png", "*.tif", "*.svs", "*.xml"}, AutoReload: true},
 		Log:       Log{Level: "info", Format: "console", MaxBytes: 16 << 20},
@@ -113,6 +178,12 @@ func (c *Config) SessionDir() string { return orIn(c.Sessions.Path, c.StateDir()
 // LogFile is where the log goes: log.file, or logs/app.log in StateDir.
 func (c *Config) LogFile() string { return orIn(c.Log.File, c.StateDir(), "logs", "app.log") }
 
+// AuditFile is where the audit trail goes: log.audit, or logs/audit.jsonl in StateDir.
+func (c *Config) AuditFile() string { return orIn(c.Log.Audit, c.StateDir(), "logs", "audit.jsonl") }
+
+// KeyFile is where the key lies with which the server signs the tokens of its local users.
+func (c *Config) KeyFile() string { return filepath.Join(c.StateDir(), "auth.key") }
+
 func orIn(path string, elements ...string) string {
 	if path != "" {
 		return path
@@ -132,6 +203,23 @@ func (c *Config) Validate() error {
 		{c.Server.Port >= 0 && c.Server.Port <= 65535, "server.port", c.Server.Port, "0 to 65535 (0 picks a free one)"},
 		{validPrefix(c.Server.APIPrefix), "server.api_prefix", c.Server.APIPrefix, "empty, or a path such as /monai without a slash at the end"},
 		{c.Server.MaxUpload >= 1<<20, "server.max_upload", c.Server.MaxUpload, "at least 1MiB"},
+		{validOrigins(c.Server.CORSOrigins), "server.cors_origins", c.Server.CORSOrigins,
+			"origins such as https://ohif.hospital.lan (a scheme and a host, no path), loopback or *"},
+		{(c.Server.TLS.CertFile == "") == (c.Server.TLS.KeyFile == ""), "server.tls.key_file", c.Server.TLS.KeyFile, "a key and a certificate (server.tls.cert_file), or neither"},
+		{c.Server.TLS.ClientCA == "" || c.Server.TLS.CertFile != "", "server.tls.client_ca", c.Server.TLS.ClientCA, "nothing, or also server.tls.cert_file and server.tls.key_file"},
+		{c.Auth.Enable || c.Auth.AllowAnonymous || Loopback(c.Server.Host), "server.host", c.Server.Host,
+			"127.0.0.1 as long as there is no login: either set auth.enable with auth.accounts or auth.realm_uri, or, if everybody who reaches " +
+				"this address may read and change the studies, set auth.allow_anonymous (--allow-anonymous)"},
+		{!c.Auth.Enable || c.Auth.RealmURI != "" || c.Auth.Accounts != "", "auth.enable", c.Auth.Enable,
+			"false, or also auth.accounts (a file made by `scrawl account`) or auth.realm_uri (an OpenID Connect realm)"},
+		{!c.Auth.Enable || !c.Auth.AllowAnonymous, "auth.allow_anonymous", c.Auth.AllowAnonymous, "false when auth.enable is true"},
+		{validRealm(c.Auth.RealmURI), "auth.realm_uri", c.Auth.RealmURI, "an https address (http only on this machine) such as https://sso.hospital.lan/realms/monailabel"},
+		{c.Auth.RealmURI == "" || c.Auth.ClientID != "", "auth.client_id", c.Auth.ClientID, "the client's name in the realm"},
+		{c.Auth.Timeout > 0, "auth.timeout", c.Auth.Timeout, "a positive duration such as 10s"},
+		{c.Auth.TokenLifetime >= time.Minute, "auth.token_lifetime", c.Auth.TokenLifetime, "at least 1m"},
+		{c.Auth.ImageGrant >= 0 && c.Auth.ImageGrant <= time.Hour, "auth.image_grant", c.Auth.ImageGrant, "0 (off) to 1h"},
+		{distinct(c.Auth.Roles.User, c.Auth.Roles.Annotator, c.Auth.Roles.Reviewer, c.Auth.Roles.Admin), "auth.roles", c.Auth.Roles, "four different names"},
+		{c.Auth.Claims.Username != "" && c.Auth.Claims.Roles != "", "auth.claims", c.Auth.Claims, "names of members for username and roles"},
 		{c.Server.ShutdownTimeout > 0, "server.shutdown_timeout", c.Server.ShutdownTimeout, "a positive duration such as 30s"},
 		{c.Studies != "", "studies", c.Studies, "a folder"},
 		{!strings.Contains(c.Studies, "://"), "studies", c.Studies, "a folder: DICOMweb servers are not supported in this version"},
@@ -174,6 +262,46 @@ func oneOf(s string, allowed ...string) bool {
 		}
 	}
 	return false
+}
+
+// LoopbackOrigins stands in server.cors_origins for all web pages of this machine, whatever their port.
+const LoopbackOrigins = "loopback"
+
+// Loopback reports whether a host to listen on can be reached from this machine only.
+func Loopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+func validOrigins(origins []string) bool {
+	for _, origin := range origins {
+		u, err := url.Parse(origin)
+		ok := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.Scheme+"://"+u.Host == origin
+		if !ok && origin != "*" && origin != LoopbackOrigins {
+			return false
+		}
+	}
+	return true
+}
+
+func validRealm(uri string) bool {
+	u, err := url.Parse(uri)
+	if uri == "" {
+		return true
+	}
+	return err == nil && u.Host != "" && u.User == nil && u.RawQuery == "" && (u.Scheme == "https" || u.Scheme == "http" && Loopback(u.Hostname()))
+}
+
+func distinct(names ...string) bool {
+	for i, name := range names {
+		if name == "" || slices.Contains(names[:i], name) {
+			return false
+		}
+	}
+	return true
 }
 
 func validPrefix(p string) bool {

@@ -15,77 +15,118 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// maxFile bounds a configuration file.
+// maxFile bounds a configuration file, in bytes.
 const maxFile = 1 << 20
 
-// monaiVariables are MONAI Label's environment variables that mean the same here. Durations are whole seconds, lists JSON.
-var monaiVariables = map[string]string{
-	"MONAI_LABEL_API_STR":               "server.api_prefix",
-	"MONAI_LABEL_PROJECT_NAME":          "server.name",
-	"MONAI_LABEL_SERVER_PORT":           "server.port",
-	"MONAI_LABEL_CORS_ORIGINS":          "server.cors_origins",
-	"MONAI_LABEL_APP_DIR":               "app",
-	"MONAI_LABEL_STUDIES":               "studies",
-	"MONAI_LABEL_INFER_TIMEOUT":         "engine.infer_timeout",
-	"MONAI_LABEL_SESSIONS":              "sessions.enable",
-	"MONAI_LABEL_SESSION_PATH":          "sessions.path",
-	"MONAI_LABEL_SESSION_EXPIRY":        "sessions.expiry",
-	"MONAI_LABEL_DATASTORE_FILE_EXT":    "datastore.file_ext",
-	"MONAI_LABEL_DATASTORE_AUTO_RELOAD": "datastore.auto_reload",
-	"MONAI_LABEL_DATASTORE_READ_ONLY":   "datastore.read_only",
+// Loaded is a configuration together with where each setting came from.
+type Loaded struct {
+	*Config
+	// Sources says of each dotted key that is not at its default who set it: "configuration FILE", "environment variable NAME",
+	// "--conf KEY" or "command line".
+	Sources map[string]string
+	// Notices are things a user should know, such as a variable of MONAI Label that means nothing here.
+	Notices []string
+}
+
+// Input is what a configuration is made from, in rising order of precedence.
+type Input struct {
+	// File is the path of a YAML file, "" for none.
+	File string
+	// Environ is an environment in the form of os.Environ.
+	Environ []string
+	// Conf are MONAI Label's --conf pairs, key and value.
+	Conf [][2]string
+	// Overrides are values from the command line by dotted key.
+	Overrides map[string]any
 }
 
 // Load makes the configuration of a YAML file ("" for none), an environment in the form of os.Environ and overrides from the
 // command line by dotted key, and validates it.
 func Load(path string, environ []string, overrides map[string]any) (*Config, error) {
-	v := viper.New()
-	if path != "" {
-		if err := readFile(v, path); err != nil {
-			return nil, fmt.Errorf("configuration %s: %w", path, err)
-		}
-	}
-	if err := applyEnvironment(v, environ); err != nil {
+	l, err := Read(Input{File: path, Environ: environ, Overrides: overrides})
+	if err != nil {
 		return nil, err
 	}
-	for key, value := range overrides {
+	return l.Config, nil
+}
+
+// Read makes a configuration and validates it.
+func Read(in Input) (*Loaded, error) {
+	l := &loader{viper: viper.New(), loaded: &Loaded{Config: Default(), Sources: map[string]string{}}}
+	if in.File != "" {
+		if err := l.readFile(in.File); err != nil {
+			return nil, fmt.Errorf("configuration %s: %w", in.File, err)
+		}
+	}
+	conf, err := l.readEnvironment(in.Environ)
+	if err != nil {
+		return nil, err
+	}
+	for _, pair := range append(conf, in.Conf...) {
+		if err := l.readConf(pair[0], pair[1]); err != nil {
+			return nil, fmt.Errorf("--conf %s: %w", pair[0], err)
+		}
+	}
+	for key, value := range in.Overrides {
 		if _, ok := keys()[key]; !ok {
 			return nil, fmt.Errorf("option %s: %w", key, unknownKey(key))
 		}
-		v.Set(key, value)
+		l.set(key, value, "command line")
 	}
-	c := Default()
-	if err := v.Unmarshal(c, strict); err != nil {
+	if err := l.viper.Unmarshal(l.loaded.Config, strict); err != nil {
 		return nil, fmt.Errorf("configuration: %w", flatten(err))
 	}
-	if err := c.Validate(); err != nil {
+	if err := l.loaded.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	return c, nil
+	return l.loaded, nil
 }
 
-func readFile(v *viper.Viper, path string) error {
-	f, err := os.Open(path)
+// loader collects settings and where they came from.
+type loader struct {
+	viper  *viper.Viper
+	loaded *Loaded
+}
+
+func (l *loader) set(key string, value any, source string) {
+	l.viper.Set(key, value)
+	l.loaded.Sources[key] = source
+}
+
+func (l *loader) note(format string, args ...any) {
+	l.loaded.Notices = append(l.loaded.Notices, fmt.Sprintf(format, args...))
+}
+
+func (l *loader) readFile(path string) error {
+	text, err := readLimited(path)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = f.Close() }() // only read
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
+	l.viper.SetConfigType("yaml")
+	if err := l.viper.ReadConfig(strings.NewReader(string(text))); err != nil {
 		return err
 	}
-	if len(text) > maxFile {
-		return fmt.Errorf("file is larger than %d bytes", maxFile)
-	}
-	v.SetConfigType("yaml")
-	if err := v.ReadConfig(strings.NewReader(string(text))); err != nil {
-		return err
-	}
-	for _, key := range v.AllKeys() {
-		if _, ok := keys()[key]; !ok && !emptySection(v, key) {
+	for _, key := range l.viper.AllKeys() {
+		if _, ok := keys()[key]; ok {
+			l.loaded.Sources[key] = "configuration " + path
+		} else if !emptySection(l.viper, key) {
 			return unknownKey(key)
 		}
 	}
 	return nil
+}
+
+func readLimited(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("file is larger than %d bytes", maxFile)
+	}
+	return text, err
 }
 
 // emptySection reports whether a key is a section with nothing in it, as is left when all its lines are commented out.
@@ -101,33 +142,13 @@ func emptySection(v *viper.Viper, key string) bool {
 	return false
 }
 
-func applyEnvironment(v *viper.Viper, environ []string) error {
-	own := make(map[string]string)
-	for key := range keys() {
-		own["SCRAWL_"+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))] = key
-	}
-	for _, names := range []map[string]string{monaiVariables, own} { // the later one wins
-		for _, entry := range environ {
-			name, text, _ := strings.Cut(entry, "=")
-			key, ok := names[name]
-			if !ok {
-				continue
-			}
-			value, err := parseText(text, keys()[key])
-			if err != nil {
-				return fmt.Errorf("environment variable %s (%s): %w", name, key, err)
-			}
-			v.Set(key, value)
-		}
-	}
-	return nil
-}
-
 // parseText reads the text of an environment variable as a value of a key's type.
 func parseText(text string, t reflect.Type) (any, error) {
 	switch {
 	case t == reflect.TypeFor[time.Duration](), t == reflect.TypeFor[Size](), t.Kind() == reflect.String:
 		return text, nil
+	case t.Kind() == reflect.Bool:
+		return parseBool(text)
 	case t.Kind() == reflect.Slice && !strings.HasPrefix(strings.TrimSpace(text), "["):
 		return splitList(text), nil
 	}
