@@ -15,6 +15,9 @@ RUN /out/scrawl runtime install --dir /out/ort
 FROM build AS runtime-gpu
 RUN /out/scrawl runtime install --gpu --dir /out/ort
 
+# A container listens to its network, and wants to know who may come: give it accounts or a realm (SCRAWL_AUTH_ENABLE=true with
+# SCRAWL_AUTH_ACCOUNTS or SCRAWL_AUTH_REALM_URI), or, where everybody in reach is trusted, SCRAWL_AUTH_ALLOW_ANONYMOUS=true with the
+# port published on this machine only (-p 127.0.0.1:8000:8000).
 FROM debian:bookworm-slim AS base
 RUN useradd --create-home --uid 10001 scrawl && mkdir /studies && chown scrawl /studies
 COPY --from=build /out/scrawl /usr/local/bin/scrawl

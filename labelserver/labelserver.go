@@ -4,6 +4,7 @@ package labelserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -34,6 +35,7 @@ type Server struct {
 	annotator *annotation.Annotator
 	store     datastore.Store
 	log       zerolog.Logger
+	audit     *obs.Audit
 	provider  string
 	gate      deviceGate
 	networks  *networks
@@ -84,7 +86,7 @@ func New(ctx context.Context, cfg *config.Config, p Parts) (*Server, error) {
 		return nil, errors.Join(err, s.store.Close())
 	}
 	if s.http, err = s.listenerOf(app, p); err != nil {
-		return nil, errors.Join(err, s.tasks.close(), s.store.Close())
+		return nil, errors.Join(err, s.tasks.close(), s.store.Close(), s.closeAudit())
 	}
 	s.tasks.start()
 	return s, nil
@@ -94,9 +96,13 @@ func New(ctx context.Context, cfg *config.Config, p Parts) (*Server, error) {
 func imageShare(memory int64) int64 { return memory / 2 }
 
 func (s *Server) load(ctx context.Context, app *apps.App) ([]annotation.Entry, error) {
+	offered, err := chosen(app.Models, s.cfg.Models)
+	if err != nil {
+		return nil, err
+	}
 	networks := map[string]annotation.Entry{}
 	var entries []annotation.Entry
-	for _, m := range app.Models {
+	for _, m := range offered {
 		owner, err := app.Owner(m)
 		if err != nil {
 			return nil, err
@@ -144,11 +150,15 @@ func (s *Server) listenerOf(app *apps.App, p Parts) (*httpapi.Server, error) {
 			return nil, err
 		}
 	}
+	login, err := s.openLogin()
+	if err != nil {
+		return nil, err
+	}
 	return httpapi.New(httpapi.Options{
 		Config: s.cfg, About: httpapi.About{Name: s.cfg.Server.Name, Description: app.Description, Version: p.Version},
 		Service: s.annotator, Recall: s.annotator, Status: s.status(app, sessions, p.Version), Store: images{s.store}, Codec: codec{}, Strategies: s.strategies(), Sessions: sessions,
 		Train: s.tasks.train, Scoring: s.tasks.scoring, Batch: s.tasks.batch, Models: s.networks,
-		Log: p.Log, LogFile: p.LogFile, Metrics: obs.NewMetrics(),
+		Log: p.Log, LogFile: p.LogFile, Metrics: obs.NewMetrics(), Auth: login, Audit: s.audit,
 	})
 }
 
@@ -176,12 +186,19 @@ func (s *Server) Provider() string {
 	return s.provider
 }
 
-// Listen opens the configured address.
+// Listen opens the configured address, with TLS if there is a certificate.
 func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
+	encrypted, err := tlsConfig(s.cfg.Server.TLS, s.log)
+	if err != nil {
+		return nil, err
+	}
 	address := net.JoinHostPort(s.cfg.Server.Host, strconv.Itoa(s.cfg.Server.Port))
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s (another address can be given with --host and --port): %w", address, err)
+	}
+	if encrypted != nil {
+		return tls.NewListener(l, encrypted), nil
 	}
 	return l, nil
 }
@@ -207,7 +224,7 @@ func (s *Server) Close() error {
 	s.stop()
 	s.working.Wait()
 	s.annotator.Close()
-	err = errors.Join(err, s.store.Close())
+	err = errors.Join(err, s.store.Close(), s.closeAudit())
 	for _, group := range s.opened() {
 		err = errors.Join(err, group.close())
 	}

@@ -49,6 +49,8 @@ func (s *Server) postActiveLearning(c echo.Context) error {
 	if err := s.recordServed(c, item, name, params); err != nil {
 		return err
 	}
+	s.grantImage(c, id)
+	s.note(c, "image", id)
 	return reply(c, http.StatusOK, sample)
 }
 
@@ -67,7 +69,7 @@ func (s *Server) strategy(name string) (Strategy, error) {
 func (s *Server) recordServed(c echo.Context, item datastore.Item, strategy string, params *api.Object) error {
 	client, ok := params.Text("client_id")
 	if !ok || client == "" {
-		client = localUser
+		client = s.userOf(c)
 	}
 	served := &api.Object{}
 	if before, ok := item.Info.Object("strategy"); ok {

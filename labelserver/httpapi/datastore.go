@@ -32,9 +32,6 @@ const (
 	tagOriginal = "original" // a model's answers
 )
 
-// localUser is the user on record while there is no login, as with the incumbent.
-const localUser = "admin"
-
 func (s *Server) stats(ctx context.Context) (*api.Object, error) {
 	stats, err := s.o.Store.Stats(ctx)
 	if err != nil {
@@ -105,7 +102,7 @@ func (s *Server) putImage(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	info.Set("user", localUser)
+	info.Set("user", s.userOf(c))
 	id := c.QueryParam("image")
 	if id == "" {
 		id = api.Stem(file.Name)
@@ -263,7 +260,7 @@ func (s *Server) readInfo(c echo.Context, field string) (*api.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	info.Set("user", localUser)
+	info.Set("user", s.userOf(c))
 	return info, nil
 }
 

@@ -3,14 +3,17 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"scrawl/labelserver/annotation"
 	"scrawl/labelserver/api"
+	"scrawl/labelserver/auth"
 	"scrawl/labelserver/obs"
 	"scrawl/labelserver/session"
 )
@@ -43,9 +46,34 @@ func (s *Server) writeError(err error, c echo.Context) {
 	if answer.Status == http.StatusMethodNotAllowed {
 		s.setAllow(c)
 	}
+	unread := c.Request().ContentLength != 0
+	if unread {
+		c.Response().Header().Set("Connection", "close")
+	}
 	if err := reply(c, answer.Status, answer.Body()); err != nil {
 		s.o.Log.Error().Err(err).Str("request", obs.RequestID(c.Request().Context())).Msg("error cannot be answered")
+		return
 	}
+	if unread {
+		linger(c)
+	}
+}
+
+// lingerTime is how long an upload that was refused is read on.
+const lingerTime = 10 * time.Second
+
+// linger reads what a client is still sending, and forgets it: most clients send all of a body before they look for an answer, and
+// would see a broken connection instead of the reason. One that waits for leave to send (Expect: 100-continue) has its answer.
+func linger(c echo.Context) {
+	r := c.Request()
+	if r.Body == nil || r.Header.Get("Expect") != "" {
+		return
+	}
+	control := http.NewResponseController(c.Response().Writer)
+	if control.Flush() != nil || control.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, r.Body) // ends with the body, the deadline or the connection
 }
 
 // errorAnswer finds the status and text of an error. Undeclared errors are 500 with their text: a user who sees only "Internal
@@ -65,7 +93,7 @@ func errorAnswer(err error) *api.Error {
 		status = http.StatusNotFound
 	case errors.Is(err, annotation.Invalid), errors.Is(err, session.ErrArchive):
 		status = http.StatusBadRequest
-	case errors.Is(err, annotation.Busy), errors.Is(err, annotation.Unavailable), errors.Is(err, session.ErrFull),
+	case errors.Is(err, auth.ErrUnavailable), errors.Is(err, annotation.Busy), errors.Is(err, annotation.Unavailable), errors.Is(err, session.ErrFull),
 		errors.Is(err, context.DeadlineExceeded):
 		status = http.StatusServiceUnavailable
 	case errors.Is(err, context.Canceled):

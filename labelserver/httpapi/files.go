@@ -23,9 +23,20 @@ const (
 )
 
 func (s *Server) readForm(c echo.Context) (*api.Form, error) {
+	if err := s.checkLength(c, int64(s.o.Config.Server.MaxUpload)); err != nil {
+		return nil, err
+	}
 	return api.ReadForm(c.Request(), s.o.UploadDir, api.FormLimits{
 		Bytes: int64(s.o.Config.Server.MaxUpload), FieldBytes: maxFieldBytes, Parts: maxFormParts,
 	})
+}
+
+// checkLength refuses a body that says itself that it is too large, before anything of it is read or stored.
+func (s *Server) checkLength(c echo.Context, limit int64) error {
+	if n := c.Request().ContentLength; n > limit {
+		return api.Errorf(http.StatusRequestEntityTooLarge, "upload of %d bytes is larger than %d bytes, the most this server takes", n, limit)
+	}
+	return nil
 }
 
 func (s *Server) closeForm(c echo.Context, form *api.Form) {

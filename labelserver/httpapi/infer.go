@@ -137,6 +137,7 @@ func (s *Server) readInfer(c echo.Context, model string, params *api.Object, for
 	if err := readInteraction(req, described); err != nil {
 		return nil, err
 	}
+	req.ClientID = s.clientID(c, req.ClientID)
 	call := &inferCall{req: req, model: described, label: form.File("label")}
 	return call, s.readResultParams(call)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -40,10 +41,14 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		id := requestID(c.Request())
 		c.SetRequest(c.Request().WithContext(obs.WithRequestID(c.Request().Context(), id)))
 		c.Response().Header().Set(requestIDHeader, id)
+		// An event is on record before its answer goes out: a client that has it knows that.
+		audit := sync.OnceFunc(func() { s.audit(c) })
+		c.Response().Before(audit)
 		if err := next(c); err != nil {
 			c.Error(err)
 		}
 		took := time.Since(start)
+		audit() // of an answer that never went out
 		route, method := c.Path(), knownMethod(c.Request().Method)
 		if c.Response().Status == http.StatusNotFound && !s.registered(route) {
 			route = "unmatched"
@@ -103,22 +108,25 @@ const preflightMethods = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 // origins that are named: no client needs them, and "*" with credentials would let any page act as its visitor.
 func (s *Server) allowOrigins(next echo.HandlerFunc) echo.HandlerFunc {
 	origins := s.o.Config.Server.CORSOrigins
-	anyone := slices.Contains(origins, "*")
 	return func(c echo.Context) error {
 		r, h := c.Request(), c.Response().Header()
 		h.Set("Vary", "Origin")
 		origin := r.Header.Get("Origin")
-		named := slices.Contains(origins, origin)
-		if origin != "" && named {
+		allowed, named := originAllowed(origins, origin)
+		switch {
+		case origin == "" || !allowed:
+		case named:
 			h.Set("Access-Control-Allow-Origin", origin)
 			h.Set("Access-Control-Allow-Credentials", "true")
-		} else if origin != "" && anyone {
+		case slices.Contains(origins, "*"):
 			h.Set("Access-Control-Allow-Origin", "*")
+		default:
+			h.Set("Access-Control-Allow-Origin", origin)
 		}
 		if origin == "" || r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 			return next(c)
 		}
-		if !named && !anyone {
+		if !allowed {
 			return replyBytes(c, http.StatusBadRequest, "text/plain; charset=utf-8", []byte("Disallowed CORS origin"))
 		}
 		h.Set("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")

@@ -30,6 +30,8 @@ var (
 	pageFiles embed.FS
 	//go:embed assets/docs.html
 	docsHTML string
+	//go:embed assets/login.html
+	loginHTML string
 	//go:embed assets/logs.html
 	logsHTML string
 )
@@ -75,6 +77,9 @@ func (s *Server) renderPages() error {
 		if s.pages[name], err = render(string(text), data); err != nil {
 			return fmt.Errorf("page %s: %w", name, err)
 		}
+	}
+	if s.login, err = render(loginHTML, data); err != nil {
+		return fmt.Errorf("page /auth/login: %w", err)
 	}
 	if s.docs, err = render(docsHTML, data); err != nil {
 		return fmt.Errorf("page /docs: %w", err)
@@ -200,6 +205,11 @@ func (s *Server) getOpenAPI(c echo.Context) error {
 
 func (s *Server) getFavicon(c echo.Context) error {
 	return replyBytes(c, http.StatusOK, "image/x-icon", favicon)
+}
+
+// getStaticFavicon is the icon where the incumbent's own pages look for it.
+func (s *Server) getStaticFavicon(c echo.Context) error {
+	return replyBytes(c, http.StatusOK, "image/vnd.microsoft.icon", favicon)
 }
 
 func (s *Server) getHealth(c echo.Context) error {

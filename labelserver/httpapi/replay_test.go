@@ -133,8 +133,8 @@ func (b *bench) recordedRequest(t *testing.T, dir, name string) *http.Request {
 		t.Fatal(err)
 	}
 	contentType, body := "", []byte(r.Body)
-	if r.Encoded != "" {
-		contentType, body = urlencoded(r.Encoded, r.Body)
+	if len(r.Fields) > 0 {
+		contentType, body = "application/x-www-form-urlencoded", []byte(r.Fields.Encode())
 	}
 	if len(r.Parts) > 0 {
 		var parts []part

@@ -25,13 +25,19 @@ func routesOf(e *echo.Echo) []route {
 	return routes
 }
 
-// matches reports whether an escaped path fits the pattern; a parameter takes one segment that is not empty.
+// matches reports whether an escaped path fits the pattern; a parameter takes one segment that is not empty, a star at the end all
+// that is left.
 func (r route) matches(path string) bool {
 	segments := strings.Split(path, "/")
-	if len(segments) != len(r.segments) {
+	last := len(r.segments) - 1
+	tree := r.segments[last] == "*"
+	if len(segments) != len(r.segments) && (!tree || len(segments) < len(r.segments)) {
 		return false
 	}
 	for i, want := range r.segments {
+		if tree && i == last {
+			return true
+		}
 		if strings.HasPrefix(want, ":") && segments[i] != "" {
 			continue
 		}
@@ -44,6 +50,10 @@ func (r route) matches(path string) bool {
 
 func (s *Server) registered(pattern string) bool {
 	return slices.ContainsFunc(s.routes, func(r route) bool { return r.path == pattern })
+}
+
+func (s *Server) served(method, pattern string) bool {
+	return slices.ContainsFunc(s.routes, func(r route) bool { return r.method == method && r.path == pattern })
 }
 
 func (s *Server) matched(path string) bool {
@@ -66,7 +76,7 @@ func (s *Server) slashRedirect(c echo.Context, err error) (string, bool) {
 		return "", false
 	}
 	target := "http://"
-	if r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
+	if overTLS(r) {
 		target = "https://"
 	}
 	target += r.Host + other

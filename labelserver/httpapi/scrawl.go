@@ -96,7 +96,7 @@ func (s *Server) queryWork(c echo.Context) (annotation.Work, error) {
 	}
 	image, err := s.queryImage(c)
 	query := c.QueryParams()
-	return annotation.Work{Model: model, Image: image, ClientID: query.Get("client_id"), LabelName: query.Get("label")}, err
+	return annotation.Work{Model: model, Image: image, ClientID: s.clientID(c, query.Get("client_id")), LabelName: query.Get("label")}, err
 }
 
 // recalled answers with a label map that is remembered.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -18,6 +19,7 @@ import (
 
 	"scrawl/labelserver/annotation"
 	"scrawl/labelserver/api"
+	"scrawl/labelserver/auth"
 	"scrawl/labelserver/config"
 	"scrawl/labelserver/datastore"
 	"scrawl/labelserver/jobs"
@@ -54,6 +56,10 @@ type Options struct {
 	// LogFile is what GET /logs/ shows; nil means there is none.
 	LogFile *obs.LogFile
 	Metrics *obs.Metrics
+	// Auth tells who clients are; nil means that there is no login.
+	Auth *auth.Authenticator
+	// Audit is where events are written down; nil means nowhere.
+	Audit *obs.Audit
 	// UploadDir is where uploads are put while a request lasts, the system's temporary folder if "".
 	UploadDir string
 }
@@ -66,6 +72,9 @@ type Server struct {
 	openapi []byte
 	docs    []byte
 	pages   map[string][]byte
+	login   []byte
+	grants  *auth.Grants
+	viewer  *os.Root // the folder of OHIF, nil for none
 	metrics serverMetrics
 	stages  stages
 
@@ -81,9 +90,19 @@ func New(o Options) (*Server, error) {
 	if err := s.renderPages(); err != nil {
 		return nil, fmt.Errorf("http server: %w", err)
 	}
+	if folder := o.Config.Server.OHIF; folder != "" {
+		var err error
+		if s.viewer, err = openViewer(folder); err != nil {
+			return nil, fmt.Errorf("http server: %w", err)
+		}
+	}
 	s.echo.HideBanner, s.echo.HidePort = true, true
 	s.echo.HTTPErrorHandler = s.writeError
-	s.echo.Pre(s.observe, s.recoverPanics, s.allowOrigins, s.ignoreStaleBodies)
+	if s.o.Auth != nil && o.Config.Auth.ImageGrant > 0 {
+		s.grants = auth.NewGrants(o.Config.Auth.ImageGrant, nil)
+	}
+	s.echo.Pre(s.observe, s.recoverPanics, s.ignoreStaleBodies, s.allowOrigins, s.guardBrowsers)
+	s.echo.Use(s.authorize)
 	s.register()
 	s.routes = routesOf(s.echo)
 	return s, nil
@@ -163,6 +182,11 @@ func (s *Server) register() {
 	e.GET("/metrics", s.getMetrics)
 
 	g := e.Group(s.o.Config.Server.APIPrefix)
+	g.GET("/auth/", s.getAuth)
+	g.GET("/auth/login", s.getLogin)
+	g.POST("/auth/token", s.postToken)
+	g.DELETE("/auth/token", s.deleteToken)
+	g.GET("/auth/token/valid", s.getTokenValid)
 	g.GET("/info/", s.getInfo)
 	g.POST("/infer/:model", s.postInfer)
 	g.POST("/infer/wsi/:model", s.postWSI)
@@ -199,6 +223,9 @@ func (s *Server) register() {
 	g.PUT("/session/", s.putSession)
 	g.GET("/session/:id", s.getSession)
 	g.DELETE("/session/:id", s.deleteSession)
+
+	g.GET("/ohif/*", s.getOHIF)
+	g.GET("/static/favicon.ico", s.getStaticFavicon)
 
 	g.GET("/logs/", s.getLogs)
 	g.GET("/logs/gpu", s.getGPU)

@@ -36,7 +36,8 @@ func TestDescriptionCoversEveryRoute(t *testing.T) {
 	}
 	var served []string
 	for _, r := range b.server.routes {
-		served = append(served, r.method+" "+pathParameter.ReplaceAllString(r.path, "{$1}"))
+		path := pathParameter.ReplaceAllString(r.path, "{$1}")
+		served = append(served, r.method+" "+strings.Replace(path, "*", "{path}", 1))
 	}
 	slices.Sort(described)
 	slices.Sort(served)
@@ -101,7 +102,9 @@ func TestPrefix(t *testing.T) {
 func TestOrigins(t *testing.T) {
 	named := config.Default()
 	named.Server.CORSOrigins = []string{"http://ohif.example"}
-	anyone, one := newBench(t), newBench(t, func(o *Options) { o.Config = named })
+	all := config.Default()
+	all.Server.CORSOrigins = []string{"*"}
+	anyone, one := newBench(t, func(o *Options) { o.Config = all }), newBench(t, func(o *Options) { o.Config = named })
 	r := anyone.get("/info/", "Origin", "http://stranger")
 	if r.header.Get("Access-Control-Allow-Origin") != "*" || r.header.Get("Access-Control-Allow-Credentials") != "" {
 		t.Errorf("anyone allowed: %v", r.header)
@@ -431,7 +434,7 @@ func TestProgress(t *testing.T) {
 		seen <- b.get("/scrawl/progress?request=mine").body
 		return nil, fmt.Errorf("enough: %w", annotation.Invalid)
 	}
-	r := httptest.NewRequest(http.MethodPost, "/infer/scribbles?image="+"case_0", nil)
+	r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1/infer/scribbles?image=case_0", nil)
 	r.Header.Set("X-Request-Id", "mine")
 	b.server.Handler().ServeHTTP(httptest.NewRecorder(), r)
 	if got := <-seen; got != `{"stage":"carry","done":3,"total":30}` {

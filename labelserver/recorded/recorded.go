@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -27,10 +28,10 @@ type Request struct {
 	// Path is the address below the server's, with the query.
 	Path   string
 	Header http.Header
-	// Parts are those of a multipart form. Otherwise Body is the body, or, where Encoded names a field, that field of an urlencoded form.
-	Parts   []Part
-	Body    string
-	Encoded string
+	// Parts are those of a multipart form, Fields those of an urlencoded one. Otherwise Body is the body.
+	Parts  []Part
+	Fields url.Values
+	Body   string
 }
 
 var option = regexp.MustCompile(` (-X|-F|-H|-d|-I|--data-urlencode) `)
@@ -69,12 +70,24 @@ func (r *Request) add(option, value string) {
 		key, text, _ := strings.Cut(value, ":")
 		r.Header.Add(key, strings.TrimSpace(text))
 	case "-d":
-		r.Body = value
+		if r.Header.Get("Content-Type") != "" {
+			r.Body = value
+			return
+		}
+		r.addField(value) // curl sends a form unless it is told otherwise
 	case "--data-urlencode":
-		r.Encoded, r.Body, _ = strings.Cut(value, "=")
+		r.addField(value)
 	case "-F":
 		r.Parts = append(r.Parts, readPart(value))
 	}
+}
+
+func (r *Request) addField(text string) {
+	name, value, _ := strings.Cut(text, "=")
+	if r.Fields == nil {
+		r.Fields = url.Values{}
+	}
+	r.Fields.Add(name, value)
 }
 
 func readPart(value string) Part {
