@@ -40,9 +40,13 @@ Exit codes: 0 done, 1 failed, 2 not understood.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd: cmd, err: err} })
+	root.SetGlobalNormalizationFunc(dashes)
 	root.AddCommand(
 		newServeCommand(),
 		newDemoCommand(),
+		newCheckCommand(),
+		newConfigCommand(),
+		newAccountCommand(),
 		newEvalCommand(),
 		newTrainDefaultCommand(),
 		newRuntimeCommand(),
@@ -54,7 +58,7 @@ Exit codes: 0 done, 1 failed, 2 not understood.`,
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRootCommand()
-	root.SetArgs(args)
+	root.SetArgs(pairConf(args))
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
