@@ -17,6 +17,11 @@
 // and YBR_ICT become RGB), those of JPEG and RLE are not (YBR_FULL and YBR_FULL_422 stay luminance and chrominance, sub-sampled
 // chrominance is brought to full size). The photometric interpretation tells the caller which it is.
 //
+// Lossless frames come back bit for bit, JPEG's DCT equals libjpeg's accurate integer method, and JPEG 2000's irreversible wavelet is
+// within rounding of other decoders. Streams with data missing are refused, never filled up: a missing end marker is all that is
+// forgiven. testdata/make_golden.py holds the decoders against OpenJPEG, CharLS, libjpeg-turbo, dcmtk and pydicom, testdata/bench.py
+// measures them against those: a frame takes one to two times as long as there, on one goroutine.
+//
 // A declared size is never believed alone: the image must be within the decoder's limit, agree with what the stream says, and be
 // something that so many bytes can hold. Errors are of the kinds volume.ErrFormat, ErrTooLarge and ErrUnsupported.
 package codec

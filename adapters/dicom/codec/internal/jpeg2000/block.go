@@ -48,7 +48,7 @@ const (
 
 // blockDecoder decodes code blocks, one after the other (annex D). It keeps its memory between them.
 type blockDecoder struct {
-	mq
+	mq      mq
 	raw     rawBits
 	w, h    int
 	stride  int      // of flags: a column at either side
@@ -63,7 +63,7 @@ type blockDecoder struct {
 func (d *blockDecoder) decode(t *tile, b *codeBlock, bandPlanes, orientation int, style byte) error {
 	d.prepare(b, orientation, style)
 	plane := bandPlanes - int(b.zeroPlanes) - 1
-	d.resetContexts()
+	d.mq.resetContexts()
 	kind := 2 // a block begins with a clean-up pass
 	chunk := b.first
 	for done := 0; done < int(b.passes); {
@@ -75,11 +75,11 @@ func (d *blockDecoder) decode(t *tile, b *codeBlock, bandPlanes, orientation int
 		if raw {
 			d.raw.start(segment)
 		} else {
-			d.start(append(segment, 0xff, 0xff))
+			d.mq.start(append(segment, 0xff, 0xff))
 		}
 		for range n {
 			// An encoder may cut a segment short; what is read from behind its end proves nothing.
-			if !d.pass(kind, plane, raw, style) && d.at+2 < len(d.mq.data) {
+			if !d.pass(kind, plane, raw, style) && d.mq.at+2 < len(d.mq.data) {
 				return frame.Malformed("a code block is damaged: no segmentation symbol after plane %d", plane)
 			}
 			if kind++; kind == 3 {
@@ -140,14 +140,14 @@ func (d *blockDecoder) pass(kind, plane int, raw bool, style byte) (right bool) 
 	default:
 		d.cleanUp(plane)
 		if style&styleSymbols != 0 {
-			v := d.mq.decode(ctxUniform) << 3
-			v |= d.mq.decode(ctxUniform) << 2
-			v |= d.mq.decode(ctxUniform) << 1
-			right = v|d.mq.decode(ctxUniform) == 0xa
+			v := d.mq.uniform() << 3
+			v |= d.mq.uniform() << 2
+			v |= d.mq.uniform() << 1
+			right = v|d.mq.uniform() == 0xa
 		}
 	}
 	if style&styleReset != 0 {
-		d.resetContexts()
+		d.mq.resetContexts()
 	}
 	return right
 }
@@ -170,20 +170,20 @@ func (d *blockDecoder) significance(plane int) {
 					continue
 				}
 				k := uint32(d.zc[g&0x1ff])
-				cx := d.cx[k]
+				cx := d.mq.cx[k]
 				q -= int64(cx &^ 0xffff)
 				symbol := cx & 1
 				if q < 0 {
-					symbol, q = d.exchange(k, q)
+					symbol, q = d.mq.exchange(k, q)
 				}
 				if symbol != 0 {
 					s := signCoding[signIndex(f, d.flags[at+x-1], d.flags[at+x+1], j)]
 					k := uint32(s & 0x7f)
-					cx := d.cx[k]
+					cx := d.mq.cx[k]
 					q -= int64(cx &^ 0xffff)
 					symbol := cx & 1
 					if q < 0 {
-						symbol, q = d.exchange(k, q)
+						symbol, q = d.mq.exchange(k, q)
 					}
 					symbol ^= uint32(s >> 7)
 					d.data[(y+int(j))*d.w+x] = (value ^ -int32(symbol)) + int32(symbol)
@@ -221,11 +221,11 @@ func (d *blockDecoder) refine(plane int) {
 				} else if g&flagNeighbours != 0 {
 					k = ctxRefine + 1
 				}
-				cx := d.cx[k]
+				cx := d.mq.cx[k]
 				q -= int64(cx &^ 0xffff)
 				symbol := cx & 1
 				if q < 0 {
-					symbol, q = d.exchange(k, q)
+					symbol, q = d.mq.exchange(k, q)
 				}
 				p := &d.data[(y+int(j))*d.w+x]
 				*p = refined(*p, half, symbol)
@@ -257,18 +257,18 @@ func (d *blockDecoder) cleanUp(plane int) {
 			j := uint(0)
 			significant := false
 			if f == 0 && rows == 4 {
-				cx := d.cx[ctxRun]
+				cx := d.mq.cx[ctxRun]
 				q -= int64(cx &^ 0xffff)
 				symbol := cx & 1
 				if q < 0 {
-					symbol, q = d.exchange(ctxRun, q)
+					symbol, q = d.mq.exchange(ctxRun, q)
 				}
 				if symbol == 0 {
 					continue
 				}
 				d.mq.d = q
-				j = uint(d.mq.decode(ctxUniform) << 1)
-				j |= uint(d.mq.decode(ctxUniform))
+				j = uint(d.mq.uniform() << 1)
+				j |= uint(d.mq.uniform())
 				q = d.mq.d
 				significant = true
 			}
@@ -279,11 +279,11 @@ func (d *blockDecoder) cleanUp(plane int) {
 						continue
 					}
 					k := uint32(d.zc[g&0x1ff])
-					cx := d.cx[k]
+					cx := d.mq.cx[k]
 					q -= int64(cx &^ 0xffff)
 					symbol := cx & 1
 					if q < 0 {
-						symbol, q = d.exchange(k, q)
+						symbol, q = d.mq.exchange(k, q)
 					}
 					if symbol == 0 {
 						continue
@@ -292,11 +292,11 @@ func (d *blockDecoder) cleanUp(plane int) {
 				significant = false
 				s := signCoding[signIndex(f, d.flags[at+x-1], d.flags[at+x+1], j)]
 				k := uint32(s & 0x7f)
-				cx := d.cx[k]
+				cx := d.mq.cx[k]
 				q -= int64(cx &^ 0xffff)
 				symbol := cx & 1
 				if q < 0 {
-					symbol, q = d.exchange(k, q)
+					symbol, q = d.mq.exchange(k, q)
 				}
 				symbol ^= uint32(s >> 7)
 				d.data[(y+int(j))*d.w+x] = (value ^ -int32(symbol)) + int32(symbol)

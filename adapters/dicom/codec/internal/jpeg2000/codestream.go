@@ -17,7 +17,6 @@ import (
 // Markers (Table A.2).
 const (
 	markSOC = 0xff4f
-	markCAP = 0xff50
 	markSIZ = 0xff51
 	markCOD = 0xff52
 	markCOC = 0xff53
@@ -49,13 +48,11 @@ func (r rect) empty() bool { return r.x1 <= r.x0 || r.y1 <= r.y0 }
 
 // size is the SIZ marker segment (A.5.1). Components of less resolution than the reference grid are refused, so one grid serves all.
 type size struct {
-	image            rect
-	tileX0, tileY0   int
-	tileW, tileH     int
-	tilesX, tilesY   int
-	components       []component
-	highThroughput   bool
-	capabilitiesSeen bool
+	image          rect
+	tileX0, tileY0 int
+	tileW, tileH   int
+	tilesX, tilesY int
+	components     []component
 }
 
 // tile is the part of the image that tile n covers (B.3).
@@ -241,8 +238,6 @@ func (p *parser) mainHeader() error {
 		switch m {
 		case markSIZ:
 			err = p.siz(s)
-		case markCAP:
-			p.out.capabilitiesSeen = true
 		case markPPM:
 			if len(s) < 1 {
 				return frame.Malformed("empty PPM")
@@ -254,7 +249,7 @@ func (p *parser) mainHeader() error {
 		default:
 			p.seenCOD = p.seenCOD || m == markCOD
 			p.seenQCD = p.seenQCD || m == markQCD
-			_, err = p.parameter(m, s, &p.main)
+			err = p.parameter(m, s, &p.main)
 		}
 		if err != nil {
 			return err
@@ -285,11 +280,9 @@ func (p *parser) siz(s []byte) error {
 	if len(s) < 36 {
 		return frame.Malformed("SIZ of %d bytes", len(s))
 	}
-	capabilities := binary.BigEndian.Uint16(s)
-	if capabilities&0x8000 != 0 {
+	if binary.BigEndian.Uint16(s)&0x8000 != 0 {
 		return frame.Unsupported("extensions of JPEG 2000 part 2")
 	}
-	p.out.highThroughput = capabilities&0x4000 != 0
 	var v [8]int
 	for i := range v {
 		v[i] = int(binary.BigEndian.Uint32(s[2+4*i:]))
@@ -337,26 +330,25 @@ func (p *parser) siz(s []byte) error {
 	return nil
 }
 
-// parameter reads the marker segments that both kinds of header may hold; known is false for those it does not know, which may be
-// skipped.
-func (p *parser) parameter(m int, s []byte, to *params) (known bool, err error) {
+// parameter reads the marker segments that both kinds of header may hold. Others tell nothing that decoding needs.
+func (p *parser) parameter(m int, s []byte, to *params) error {
 	switch m {
 	case markCOD:
-		return true, p.cod(s, to)
+		return p.cod(s, to)
 	case markCOC:
-		return true, p.coc(s, to)
+		return p.coc(s, to)
 	case markQCD, markQCC:
-		return true, p.quantization(m, s, to)
+		return p.quantization(m, s, to)
 	case markRGN:
-		return true, p.rgn(s, to)
+		return p.rgn(s, to)
 	case markPOC:
 		entries, err := p.progressions(s)
 		if to.poc = append(to.poc, entries...); len(to.poc) > maxProgressions {
-			return true, frame.Unsupported("%d changes of the progression order, at most %d are followed", len(to.poc), maxProgressions)
+			return frame.Unsupported("%d changes of the progression order, at most %d are followed", len(to.poc), maxProgressions)
 		}
-		return true, err
+		return err
 	}
-	return false, nil
+	return nil
 }
 
 func (p *parser) cod(s []byte, to *params) error {
@@ -624,15 +616,15 @@ func (p *parser) tileHeader(t *tileData, end int) error {
 		case m == markPOC:
 			// The tile's own changes replace the main header's; further tile-parts go on with them.
 			if t.parts == 0 && !own {
-				t.params.poc, own = nil, true
+				t.poc, own = nil, true
 			}
-			if _, err := p.parameter(m, s, t.params); err != nil {
+			if err := p.parameter(m, s, t.params); err != nil {
 				return err
 			}
 		case t.parts > 0 && (m == markCOD || m == markCOC || m == markQCD || m == markQCC || m == markRGN):
 			return frame.Malformed("marker %04x in a later part of a tile", m)
 		default:
-			if _, err := p.parameter(m, s, t.params); err != nil {
+			if err := p.parameter(m, s, t.params); err != nil {
 				return err
 			}
 		}

@@ -124,15 +124,15 @@ func (m *mq) exchange(k uint32, d int64) (symbol uint32, next int64) {
 	return symbol, d
 }
 
-// decode is a whole decision, for those that are rare.
-func (m *mq) decode(k uint32) uint32 {
-	cx := m.cx[k]
+// uniform decodes a bit for which both symbols are alike, which is rare.
+func (m *mq) uniform() uint32 {
+	cx := m.cx[ctxUniform]
 	m.d -= int64(cx &^ 0xffff)
 	if m.d >= 0 {
 		return cx & 1
 	}
 	var symbol uint32
-	symbol, m.d = m.exchange(k, m.d)
+	symbol, m.d = m.exchange(ctxUniform, m.d)
 	return symbol
 }
 
