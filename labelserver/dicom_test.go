@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"scrawl/adapters/dicom"
@@ -100,6 +101,24 @@ func call(t *testing.T, method, address string, fields map[string]string, files 
 	return res.Header, text
 }
 
+// refused sends a request that is to be refused.
+func refused(t *testing.T, address string) (status int, text string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(res.Body)
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(body)
+}
+
 // readSeg reads a DICOM segmentation onto a grid.
 func readSeg(t *testing.T, b []byte, g volume.Geometry) *dicomseg.Placed {
 	t.Helper()
@@ -133,11 +152,14 @@ func TestDICOMFolder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	encode(t, filepath.Join(studies, "copy.nii.gz"), func(w io.Writer) error {
+		return format.Encode("x.nii.gz", w, image, format.Options{DType: "int16"})
+	})
 	address := serveFolder(t, writeApp(t, testYAML), studies)
 
 	_, text := call(t, http.MethodGet, address+"/datastore/?output=stats", nil, nil)
 	var stats struct{ Total, Completed int }
-	if err := json.Unmarshal(text, &stats); err != nil || stats.Total != 1 {
+	if err := json.Unmarshal(text, &stats); err != nil || stats.Total != 2 {
 		t.Fatalf("datastore %s, %v", text, err)
 	}
 	header, text := call(t, http.MethodGet, address+"/datastore/image?image="+series, nil, nil)
@@ -204,6 +226,16 @@ func TestDICOMFolder(t *testing.T) {
 		if l != 0 && names[back.Labels[n]] != fmt.Sprint("organ ", l) || l == 0 && back.Labels[n] != 0 {
 			t.Fatalf("voxel %d is %q, want organ %d", n, names[back.Labels[n]], l)
 		}
+	}
+
+	// An image of another format takes DICOM labels too, and says why it gives none.
+	call(t, http.MethodPut, address+"/datastore/label?image=copy", nil, map[string][]byte{"label/seg.dcm": seg.Bytes()})
+	_, text = call(t, http.MethodGet, address+"/datastore/label?label=copy", nil, nil)
+	if m, err = format.DecodeLabels("x.nii.gz", bytes.NewReader(text), volume.Limits{}); err != nil || !slices.Equal(m.Labels, organs.Labels) {
+		t.Errorf("label of a NIfTI image differs: %v", err)
+	}
+	if status, text := refused(t, address+"/datastore/label?output=dicom_seg&label=copy"); status != http.StatusBadRequest || !strings.Contains(text, "not made of DICOM files") {
+		t.Errorf("status %d, %s", status, text)
 	}
 
 	// As a structure set, and that as a label of another tag.

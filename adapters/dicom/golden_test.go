@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"scrawl/adapters/dicom"
@@ -217,3 +218,62 @@ func TestReadingStopsWithItsContext(t *testing.T) {
 		t.Errorf("error %v, want that of the context", err)
 	}
 }
+
+// lockedFS is a folder with a sub-folder that cannot be read.
+type lockedFS struct{ fs.FS }
+
+func (f lockedFS) Open(name string) (fs.File, error) {
+	if name == "axial" {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+	}
+	return f.FS.Open(name)
+}
+
+func TestScan(t *testing.T) {
+	whole, err := dicom.Scan(t.Context(), dicomtest.Golden(t), dicom.Limits{})
+	if err != nil || whole.Unread != nil {
+		t.Fatal(err, whole.Unread)
+	}
+	part, err := dicom.Scan(t.Context(), lockedFS{dicomtest.Golden(t)}, dicom.Limits{})
+	if err != nil || !errors.Is(part.Unread, fs.ErrPermission) || len(part.Series) != len(whole.Series)-1 {
+		t.Errorf("%d of %d series, %v, %v", len(part.Series), len(whole.Series), part.Unread, err)
+	}
+	if _, err := dicom.Scan(t.Context(), dicomtest.Golden(t), dicom.Limits{MaxFiles: 5}); !errors.Is(err, volume.ErrTooLarge) {
+		t.Errorf("error %v, want %v", err, volume.ErrTooLarge)
+	}
+	// What was seen is not read again.
+	s := dicom.NewScanner(dicom.Limits{})
+	counted := &countingFS{FS: dicomtest.Golden(t)}
+	for range 2 {
+		again, err := s.Scan(t.Context(), counted)
+		if err != nil || len(again.Series) != len(whole.Series) {
+			t.Fatal(len(again.Series), err)
+		}
+	}
+	files := 0
+	for _, series := range whole.Series {
+		files += len(series.Files)
+	}
+	if n := int(counted.reads.Load()); n != files+1 { // and expect.json
+		t.Errorf("%d files were opened for two scans of %d", n, files)
+	}
+}
+
+// countingFS counts the files that are opened.
+type countingFS struct {
+	fs.FS
+	reads atomic.Int64
+}
+
+func (f *countingFS) Open(name string) (fs.File, error) {
+	file, err := f.FS.Open(name)
+	if err == nil {
+		if info, err := file.Stat(); err == nil && !info.IsDir() {
+			f.reads.Add(1)
+		}
+	}
+	return file, err
+}
+
+// Stat keeps looking at a file from counting as reading it.
+func (f *countingFS) Stat(name string) (fs.FileInfo, error) { return fs.Stat(f.FS, name) }

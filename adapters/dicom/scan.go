@@ -53,6 +53,8 @@ type Found struct {
 	Series []Summary
 	// Skipped are the DICOM files whose heads do not read. Files that are no DICOM are passed over.
 	Skipped []Skipped
+	// Unread is why a sub-folder could not be looked into, nil if all could: series may be missing then that are there.
+	Unread error
 }
 
 // Scan looks for DICOM files in a folder and its sub-folders, whatever their names are, and sorts them into series by their heads.
@@ -89,46 +91,58 @@ func (s *Scanner) Scan(ctx context.Context, fsys fs.FS) (*Found, error) {
 func (s *Scanner) ScanExcept(ctx context.Context, fsys fs.FS, skip func(name string) bool) (*Found, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var names []string
-	infos := map[string]fs.FileInfo{}
-	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
+	w := lister{fsys: fsys, skip: skip, limit: s.lim.MaxFiles, infos: map[string]fs.FileInfo{}}
+	if err := w.list(ctx); err != nil {
+		return nil, err
+	}
+	heads, err := s.heads(ctx, fsys, w.names, w.infos)
+	if err != nil {
+		return nil, err
+	}
+	found := collect(w.names, heads)
+	found.Unread = w.unread
+	return found, nil
+}
+
+// lister lists the files of a folder and its sub-folders. Links to files are followed, those to folders are not: they may go in circles.
+type lister struct {
+	fsys   fs.FS
+	skip   func(name string) bool
+	limit  int
+	names  []string
+	infos  map[string]fs.FileInfo
+	unread error
+}
+
+func (w *lister) list(ctx context.Context) error {
+	return fs.WalkDir(w.fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case ctx.Err() != nil:
 			return ctx.Err()
-		}
-		if err != nil {
-			if name == "." {
-				return err
-			}
-			return nil // gone meanwhile, or not to be read: the rest still is
-		}
-		if name != "." && (strings.HasPrefix(d.Name(), ".") || skip != nil && skip(name)) {
+		case err != nil && name == ".":
+			return err
+		case err != nil: // the rest is still read
+			w.unread = cmp.Or(w.unread, err)
+			return nil
+		case name != "." && (strings.HasPrefix(d.Name(), ".") || w.skip != nil && w.skip(name)):
 			if d.IsDir() {
 				return fs.SkipDir
 			}
 			return nil
-		}
-		if !d.Type().IsRegular() || strings.EqualFold(d.Name(), "DICOMDIR") {
+		case d.IsDir() || strings.EqualFold(d.Name(), "DICOMDIR"):
 			return nil
 		}
-		info, err := d.Info()
-		if err != nil {
-			return nil
+		info, err := fs.Stat(w.fsys, name)
+		if err != nil || !info.Mode().IsRegular() {
+			return nil //nolint:nilerr // gone meanwhile, or a link to nowhere or out of the folder
 		}
-		if len(names) == s.lim.MaxFiles {
-			return fmt.Errorf("%w: more than %d files in the folder", volume.ErrTooLarge, s.lim.MaxFiles)
+		if len(w.names) == w.limit {
+			return fmt.Errorf("%w: more than %d files in the folder", volume.ErrTooLarge, w.limit)
 		}
-		names = append(names, name)
-		infos[name] = info
+		w.names = append(w.names, name)
+		w.infos[name] = info
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	heads, err := s.heads(ctx, fsys, names, infos)
-	if err != nil {
-		return nil, err
-	}
-	return collect(names, heads), nil
 }
 
 // heads reads the heads that are not known yet and forgets those of files that are gone.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"strings"
 
 	"github.com/google/uuid"
 	library "github.com/suyashkumar/dicom"
@@ -115,6 +116,7 @@ func elementToLibrary(e Element, implicit bool) (*library.Element, error) {
 		if length := textLength(v); !implicit && !hasLongLength(e.VR) && length > maxShortText {
 			return nil, fmt.Errorf("text of %d bytes, its representation %s holds at most 65534", length, e.VR)
 		}
+		data = []string{strings.Join(v, `\`)} // the library would take quadratic time for the values of a long contour
 	case []byte:
 		if len(v)%2 == 1 {
 			v = append(append(make([]byte, 0, len(v)+1), v...), 0)

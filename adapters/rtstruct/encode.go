@@ -119,16 +119,25 @@ func newDataset(m *volume.LabelMap, structures []Structure, grid *dicom.Grid, o 
 	d := dicom.NewDerived(source)
 	describe(d, o)
 	d.SetItems(referencedFrames, frameOfReference(d, source, grid))
+	where := make([]map[uint16]box, m.Size[2])
+	for k := range where {
+		where[k] = boxes(sliceOf(m, k), m.Size[0])
+	}
 	var rois, contourItems, observations []*dicom.Dataset
 	for n, s := range structures {
 		rois = append(rois, roi(s, n+1, d.Text(dicom.FrameOfReferenceUID)))
-		contourItems = append(contourItems, roiContour(m, s, n+1, grid))
+		contourItems = append(contourItems, roiContour(m, s, n+1, grid, where))
 		observations = append(observations, observation(n+1))
 	}
 	d.SetItems(structureSetROIs, rois...)
 	d.SetItems(roiContours, contourItems...)
 	d.SetItems(roiObservations, observations...)
 	return d, nil
+}
+
+func sliceOf(m *volume.LabelMap, k int) []uint16 {
+	n := m.Size[0] * m.Size[1]
+	return m.Labels[k*n : (k+1)*n]
 }
 
 func describe(d *dicom.Dataset, o Options) {
@@ -192,8 +201,8 @@ func observation(number int) *dicom.Dataset {
 	return d
 }
 
-// roiContour holds the contours of a structure on all slices.
-func roiContour(m *volume.LabelMap, s Structure, number int, grid *dicom.Grid) *dicom.Dataset {
+// roiContour holds the contours of a structure on all slices. where has the boxes of its labels for each.
+func roiContour(m *volume.LabelMap, s Structure, number int, grid *dicom.Grid, where []map[uint16]box) *dicom.Dataset {
 	d := &dicom.Dataset{}
 	d.SetInts(referencedROINumber, number)
 	if c := s.Color; c != nil {
@@ -205,11 +214,12 @@ func roiContour(m *volume.LabelMap, s Structure, number int, grid *dicom.Grid) *
 	}
 	write := newWriter(grid.Geometry)
 	var items []*dicom.Dataset
-	slice := m.Size[0] * m.Size[1]
-	for k := range m.Size[2] {
-		labels := m.Labels[k*slice : (k+1)*slice]
-		traced := mask{m.Size[0], m.Size[1], func(i, j int) bool { return labels[j*m.Size[0]+i] == s.Label }}.trace()
-		for _, polygon := range keyholes(traced) {
+	for k := range where {
+		b, ok := where[k][s.Label]
+		if !ok {
+			continue
+		}
+		for _, polygon := range keyholes(mask{sliceOf(m, k), m.Size[0], s.Label, b}.trace()) {
 			items = append(items, write.contour(polygon, grid.Slices[k]))
 		}
 	}

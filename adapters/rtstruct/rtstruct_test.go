@@ -149,6 +149,21 @@ func TestLargeSlice(t *testing.T) {
 	roundTrip(t, m, []rtstruct.Structure{{Label: 1, Name: strings.Repeat("comb ", 20) + "end"}}, &large)
 }
 
+// TestNoise writes a slice of noise, which has more holes than are worth joining.
+func TestNoise(t *testing.T) {
+	large := *dicomtest.Image(t, "axial").Grid
+	large.Size = [3]int{400, 400, 4}
+	m := volume.NewLabelMap(large.Geometry)
+	seed := uint32(1)
+	for n := range 400 * 400 {
+		seed = seed*1664525 + 1013904223
+		if seed>>29 != 0 {
+			m.Labels[n] = 1
+		}
+	}
+	roundTrip(t, m, []rtstruct.Structure{{Label: 1, Name: "noise"}}, &large)
+}
+
 func TestRefuses(t *testing.T) {
 	g := dicomtest.Image(t, "axial").Grid
 	m := volume.NewLabelMap(g.Geometry)

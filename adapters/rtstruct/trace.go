@@ -10,12 +10,39 @@ type point struct{ x, y int }
 
 // mask is one segment in one slice, background all around.
 type mask struct {
-	width, height int
-	inside        func(i, j int) bool
+	labels []uint16 // [height][width]
+	width  int
+	label  uint16
+	box    box
+}
+
+// box is the voxels from lo to hi, both included, that a segment does not leave.
+type box struct{ lo, hi [2]int }
+
+// boxes finds the box of every label in a slice.
+func boxes(labels []uint16, width int) map[uint16]box {
+	found := map[uint16]box{}
+	for n := 0; n < len(labels); {
+		label, i, j := labels[n], n%width, n/width
+		end := n + 1
+		for end < len(labels) && end%width != 0 && labels[end] == label {
+			end++
+		}
+		if label != 0 {
+			b, ok := found[label]
+			if !ok {
+				b = box{[2]int{i, j}, [2]int{i, j}}
+			}
+			b.lo[0], b.hi[0], b.hi[1] = min(b.lo[0], i), max(b.hi[0], (end-1)%width), j
+			found[label] = b
+		}
+		n = end
+	}
+	return found
 }
 
 func (m mask) at(i, j int) bool {
-	return i >= 0 && j >= 0 && i < m.width && j < m.height && m.inside(i, j)
+	return i >= m.box.lo[0] && j >= m.box.lo[1] && i <= m.box.hi[0] && j <= m.box.hi[1] && m.labels[j*m.width+i] == m.label
 }
 
 // trace finds the borders of a mask as closed polygons whose vertices lie between neighbouring voxel centres. Voxels that touch at a
@@ -23,8 +50,8 @@ func (m mask) at(i, j int) bool {
 func (m mask) trace() [][]point {
 	next := map[point]point{}
 	var starts []point
-	for y := -1; y < m.height; y++ {
-		for x := -1; x < m.width; x++ {
+	for y := m.box.lo[1] - 1; y <= m.box.hi[1]; y++ {
+		for x := m.box.lo[0] - 1; x <= m.box.hi[0]; x++ {
 			m.cell(x, y, func(from, to point) {
 				next[from] = to
 				starts = append(starts, from)
@@ -104,31 +131,61 @@ func contains(polygon []point, p point) (in bool) {
 	return in
 }
 
+// outline is a border around something, with what holes are looked up by.
+type outline struct {
+	border, joined []point
+	area           int
+	lo, hi         point
+}
+
+func newOutline(border []point) outline {
+	o := outline{border: border, joined: border, area: area(border), lo: border[0], hi: border[0]}
+	for _, p := range border {
+		o.lo = point{min(o.lo.x, p.x), min(o.lo.y, p.y)}
+		o.hi = point{max(o.hi.x, p.x), max(o.hi.y, p.y)}
+	}
+	return o
+}
+
+func (o outline) contains(p point) bool {
+	return p.x > o.lo.x && p.y > o.lo.y && p.x < o.hi.x && p.y < o.hi.y && contains(o.border, p)
+}
+
+// maxJoining bounds the work of joining holes of one slice, in pairs of points compared. A mask like noise has more; its other holes stay
+// borders of their own, which read the same.
+const maxJoining = 1 << 24
+
 // keyholes joins holes to the polygons around them, by a way there and back from the nearest point.
 func keyholes(polygons [][]point) [][]point {
-	var outer, holes [][]point
+	var outer []outline
+	var holes, out [][]point
 	for _, p := range polygons {
 		if area(p) > 0 {
-			outer = append(outer, p)
+			outer = append(outer, newOutline(p))
 		} else {
 			holes = append(holes, p)
 		}
 	}
-	around := slices.Clone(outer)
+	work := 0
 	for _, hole := range holes {
-		best, size := -1, math.MaxInt
-		for n, p := range outer {
-			if a := area(p); a < size && contains(p, hole[0]) {
-				best, size = n, a
+		best := -1
+		for n, o := range outer {
+			if work < maxJoining && (best < 0 || o.area < outer[best].area) && o.contains(hole[0]) {
+				best = n
 			}
 		}
+		work += len(outer)
 		if best < 0 {
-			around = append(around, hole) // a border of its own reads the same
+			out = append(out, hole)
 			continue
 		}
-		around[best] = join(around[best], hole)
+		work += len(outer[best].joined) * len(hole)
+		outer[best].joined = join(outer[best].joined, hole)
 	}
-	return around
+	for _, o := range outer {
+		out = append(out, o.joined)
+	}
+	return out
 }
 
 func join(outer, hole []point) []point {

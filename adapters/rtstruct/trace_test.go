@@ -3,7 +3,16 @@ package rtstruct
 import "testing"
 
 func picture(rows ...string) mask {
-	return mask{len(rows[0]), len(rows), func(i, j int) bool { return rows[j][i] == '#' }}
+	m := mask{width: len(rows[0]), label: 7, box: box{hi: [2]int{-1, -1}}}
+	for _, row := range rows {
+		for _, c := range row {
+			m.labels = append(m.labels, map[rune]uint16{'#': 7, '.': 0}[c])
+		}
+	}
+	if b, ok := boxes(m.labels, m.width)[7]; ok {
+		m.box = b
+	}
+	return m
 }
 
 func TestTrace(t *testing.T) {

@@ -115,6 +115,8 @@ type Store struct {
 	scanner   *dicom.Scanner // nil where DICOM files are not looked for
 	converted *converter
 	series    atomic.Pointer[seriesSet]
+	nextScan  time.Time // under write, as is scanned: whether the last scan could look everywhere
+	scanned   bool
 
 	write    sync.Mutex // serialises changes and reconciliations; before the lock on .lock
 	reported map[string]bool

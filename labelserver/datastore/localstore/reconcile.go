@@ -124,8 +124,9 @@ func (r *reconciliation) images() error {
 		return fmt.Errorf("listing the images of %d known ones: %w", len(r.index.order), err)
 	}
 	var set seriesSet
+	complete := true
 	if r.store.scanner != nil {
-		r.findSeries(dir)
+		complete = r.findSeries(dir)
 		if s := r.store.series.Load(); s != nil {
 			set = *s
 		}
@@ -138,9 +139,9 @@ func (r *reconciliation) images() error {
 		}
 	}
 	for _, id := range slices.Clone(r.index.order) {
-		ext, _ := r.index.entries[id].image()
+		ext, info := r.index.entries[id].image()
 		name := fileName(id, ext)
-		if _, isSeries := set[id]; !isSeries && !present[name] && !r.store.isFile(filepath.Join(dir, name)) {
+		if _, found := set[id]; !found && (complete || !isSeries(id, info)) && !present[name] && !r.store.isFile(filepath.Join(dir, name)) {
 			r.store.log.Info().Str("image", id).Msg("the file of an image is gone")
 			r.index.remove(id)
 			r.dropped++

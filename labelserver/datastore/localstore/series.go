@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -31,6 +32,9 @@ const DefaultConvertedBytes = 16 << 30
 
 // maxWatchedSeries bounds the folders of series that are watched; those beyond are looked at from time to time.
 const maxWatchedSeries = 512
+
+// scanPause is how many times as long as a scan for series took none is made after it.
+const scanPause = 20
 
 // seriesSet is the DICOM series of a folder, by the ids of their images: series instance UIDs. It is never changed.
 type seriesSet map[string]dicom.Summary
@@ -195,13 +199,23 @@ func (c *converter) drop(id string) bool {
 	return os.RemoveAll(filepath.Join(c.dir, id)) == nil
 }
 
-// findSeries looks for the DICOM series among the files of the images' folder that are no images by themselves. What keeps it from
-// looking at all is told, and then nothing has changed: a folder that cannot be walked must not cost the infos of its images.
-func (r *reconciliation) findSeries(dir string) {
+// findSeries looks for the DICOM series among the files of the images' folder that are no images by themselves. Where it cannot look, at all
+// or into a sub-folder, what was known stays: a mount that is gone must not cost the infos of its images. complete says that it could.
+func (r *reconciliation) findSeries(dir string) (complete bool) {
 	s := r.store
+	if s.now().Before(s.nextScan) {
+		return s.scanned
+	}
+	began := time.Now()
+	defer func() {
+		// A scan that takes long, as of many files on a network mount, is not made all the time.
+		if took := time.Since(began); took > time.Second {
+			s.nextScan = s.now().Add(scanPause * took)
+		}
+	}()
 	fsys, err := fs.Sub(s.root.FS(), filepath.ToSlash(filepath.Clean(dir)))
 	if err != nil {
-		return
+		return false
 	}
 	labels, _ := filepath.Rel(dir, r.index.labelsDir("")) // where labels lie elsewhere nothing is skipped
 	found, err := s.scanner.ScanExcept(context.Background(), fsys, func(name string) bool {
@@ -214,11 +228,20 @@ func (r *reconciliation) findSeries(dir string) {
 		}
 		return isImage
 	})
+	if s.scanned = err == nil && found.Unread == nil; !s.scanned {
+		why := err
+		if err == nil {
+			why = found.Unread
+		}
+		s.log.Warn().Err(why).Msg("the datastore's folder cannot be looked through for DICOM series, those known stay")
+	}
 	if err != nil {
-		s.log.Warn().Err(err).Msg("the datastore's folder cannot be looked through for DICOM series, those known stay")
-		return
+		return false
 	}
 	set := seriesSet{}
+	if known := s.series.Load(); known != nil && !s.scanned {
+		maps.Copy(set, *known)
+	}
 	for _, one := range found.Series {
 		if !one.IsImage() {
 			continue
@@ -241,6 +264,13 @@ func (r *reconciliation) findSeries(dir string) {
 		}
 	}
 	s.series.Store(&set)
+	return s.scanned
+}
+
+// isSeries reports whether the index has an entry for a series.
+func isSeries(id string, info *api.Object) bool {
+	uid, _ := info.Text("SeriesInstanceUID")
+	return uid == id
 }
 
 // addSeries puts series that the index does not know into it.

@@ -1,6 +1,7 @@
 package localstore
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -232,5 +233,65 @@ func TestSeriesFileBesideItsConversion(t *testing.T) {
 	defer func() { _ = f.Close() }() // only read
 	if b, err := io.ReadAll(f); err != nil || string(b) != "own" || item.Series != nil {
 		t.Errorf("image file %q, %v", b, err)
+	}
+}
+
+// TestSeriesThatCannotBeLookedFor holds that a folder that cannot be looked through for a while costs neither images nor their infos.
+func TestSeriesThatCannotBeLookedFor(t *testing.T) {
+	dir := t.TempDir()
+	id := unpackSeries(t, "axial", filepath.Join(dir, "s"))
+	s := openSeries(t, dir, t.TempDir(), nil)
+	if err := s.UpdateImageInfo(t.Context(), id, api.NewObject("kept", true)); err != nil {
+		t.Fatal(err)
+	}
+	s.scanner = dicom.NewScanner(dicom.Limits{MaxFiles: 1})
+	for _, known := range []*seriesSet{s.series.Load(), nil} { // of a server that runs, and of one that has just started
+		s.series.Store(known)
+		if err := s.sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		item, err := s.Image(t.Context(), id)
+		if err != nil || !item.Info.Has("kept") {
+			t.Fatalf("info %v, %v", item.Info, err)
+		}
+	}
+	s.scanner = dicom.NewScanner(dicom.Limits{})
+	if err := errors.Join(s.sync(t.Context()), os.RemoveAll(filepath.Join(dir, "s")), s.sync(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Image(t.Context(), id); err == nil {
+		t.Error("a series whose files are gone is still there")
+	}
+}
+
+// TestLinkedSeries holds that links to files in the folder are followed, and those out of it are not.
+func TestLinkedSeries(t *testing.T) {
+	dir, outside := t.TempDir(), t.TempDir()
+	id := unpackSeries(t, "axial", filepath.Join(dir, ".objects"))
+	foreign := unpackSeries(t, "oblique", outside)
+	for folder, link := range map[string]string{filepath.Join(dir, ".objects"): "in", outside: "out"} {
+		names, err := os.ReadDir(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(filepath.Join(dir, link), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range names {
+			to := filepath.Join(folder, n.Name())
+			if link == "in" {
+				to = filepath.Join("..", ".objects", n.Name())
+			}
+			if err := os.Symlink(to, filepath.Join(dir, link, n.Name())); err != nil {
+				t.Skipf("SKIPPED: no links here: %v", err)
+			}
+		}
+	}
+	s := openSeries(t, dir, t.TempDir(), nil)
+	if v := decodeItem(t, s, id); v.Size[2] != 4 {
+		t.Errorf("size %v", v.Size)
+	}
+	if _, err := s.Image(t.Context(), foreign); err == nil {
+		t.Error("links out of the folder were followed")
 	}
 }
