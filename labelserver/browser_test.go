@@ -366,6 +366,7 @@ func TestPageInBrowser(t *testing.T) {
 			t.Fatal("drawing the liver took voxels from the aorta")
 		}
 	}
+	b.click("#goto")
 	b.click("#unsure")
 	b.screenshot("4-two-segments-unsure")
 	b.click("#unsure")

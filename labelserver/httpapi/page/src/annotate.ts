@@ -1,5 +1,5 @@
 // The page on which images are annotated.
-import { type ImageRef, type Info, type Progress, Refused, Server } from "./protocol";
+import { type ImageRef, type Info, type NextSlice, type Progress, Refused, Server } from "./protocol";
 import { Session, userSeconds } from "./session";
 import { type Layout, type Tool, Viewer, maxSegments } from "./viewer";
 import { curve, element, seconds } from "./document";
@@ -236,7 +236,7 @@ function showFacts(): void {
   ui.millilitres.textContent = voxels > 0 ? `${millilitres((voxels * session!.grid.voxelVolume) / 1000)} ml` : "–";
   ui.suggestion.hidden = !s.next;
   if (s.next) {
-    ui.goto.textContent = `A stroke helps most on ${s.next.plane} ${s.next.slice + 1}`;
+    ui.goto.textContent = `A stroke helps most on ${viewer.planeName(axisOf(s.next.plane))} slice ${s.next.index + 1}`;
     ui.goto.title = s.next.why;
   }
   ui.lessons.textContent = String(s.learned?.lessons ?? 0);
@@ -244,6 +244,10 @@ function showFacts(): void {
   curve.draw(ui.loss, s.learned?.loss ?? []);
   ui.submit.disabled = session!.image.session;
   ui.submit.title = session!.image.session ? "This image was only uploaded for a while: download the mask instead" : "Store the segments as this image's finished label";
+}
+
+function axisOf(plane: NextSlice["plane"]): number {
+  return "ijk".indexOf(plane);
 }
 
 function millilitres(v: number): string {
@@ -445,7 +449,7 @@ function connect(): void {
   ui.goto.onclick = () => {
     const next = session?.current?.next;
     if (next) {
-      viewer.goTo(next.axis, next.slice);
+      viewer.goTo(axisOf(next.plane), next.index);
     }
   };
   ui.reset.onclick = () => attempt(async () => session?.forget());

@@ -42,11 +42,10 @@ export interface Answer {
   scrawl: ScrawlReport;
 }
 
-/** The slice that a stroke would help most. */
+/** The slice that a stroke would help most: the plane by the file's axis that it is across, and its number along that axis. */
 export interface NextSlice {
-  plane: string;
-  axis: number;
-  slice: number;
+  plane: "i" | "j" | "k";
+  index: number;
   why: string;
 }
 

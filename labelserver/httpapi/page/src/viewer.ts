@@ -177,12 +177,23 @@ export class Viewer {
       return;
     }
     const permuted = image.permRAS!;
-    const shownAxis = [0, 1, 2].findIndex((a) => Math.abs(permuted[a]!) === axis + 1);
+    const shownAxis = this.shownAxis(axis);
     const size = this.grid.orientation.size[shownAxis]!;
     const at = permuted[shownAxis]! < 0 ? size - 1 - slice : slice;
     this.nv.scene.crosshairPos[shownAxis] = (at + 0.5) / size;
     this.nv.drawScene();
     this.nv.createOnLocationChange();
+  }
+
+  /** Which of right, anterior and superior an axis of the file runs along most. */
+  private shownAxis(axis: number): number {
+    const permuted = this.nv.volumes[0]!.permRAS!;
+    return [0, 1, 2].findIndex((a) => Math.abs(permuted[a]!) === axis + 1);
+  }
+
+  /** What the slices across an axis of the file are called. */
+  planeName(axis: number): Exclude<Layout, "all"> {
+    return (["sagittal", "coronal", "axial"] as const)[this.shownAxis(axis)]!;
   }
 
   /** Moves the cross by voxels along right, anterior, superior. */
