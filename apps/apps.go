@@ -145,6 +145,15 @@ type Input struct {
 	Percentiles []float64  `yaml:"percentiles"`
 	Range       *[]float64 `yaml:"range"`
 	Focus       float64    `yaml:"focus"`
+	// Mean and Std are what the network expects intensities to be standardised by after they have been scaled to 0…1, one number for each
+	// channel that shows the image.
+	Mean []float64 `yaml:"mean"`
+	Std  []float64 `yaml:"std"`
+	// Prompts is how strokes are shown to networks without classes: map (the default), disc or distance, of a radius in pixels of the grid.
+	Prompts string  `yaml:"prompts"`
+	Radius  float64 `yaml:"radius"`
+	// Previous is how the previous prediction is shown: probability (the default), logits or mask.
+	Previous string `yaml:"previous"`
 
 	// Of networks with classes alone.
 	Patch       []int     `yaml:"patch"`
@@ -154,8 +163,9 @@ type Input struct {
 	Orientation string    `yaml:"orientation"`
 }
 
-// TrainableNames are patterns of the weights that may move.
+// TrainableNames choose the weights that may move: a part of the network (all, decoder or normalisation), and patterns of names.
 type TrainableNames struct {
+	Part    string   `yaml:"part"`
 	Include []string `yaml:"include"`
 	Exclude []string `yaml:"exclude"`
 }
@@ -356,7 +366,8 @@ func (in Input) validate() error {
 }
 
 func (in Input) value() (interact.Input, error) {
-	v := interact.Input{Grid: in.Grid, Multiple: in.Multiple, Focus: in.Focus}
+	v := interact.Input{Grid: in.Grid, Multiple: in.Multiple, Focus: in.Focus, Prompts: interact.Prompts(in.Prompts), Radius: in.Radius,
+		Previous: interact.Previous(in.Previous)}
 	for _, c := range in.Channels {
 		v.Channels = append(v.Channels, interact.Channel(c))
 	}
@@ -384,14 +395,45 @@ func (in Input) intensities() (percentiles [2]float64, window *[2]float64, err e
 	return percentiles, window, nil
 }
 
+// standardised puts the standardisation of the image's channels in front of the network, so that everything else, augmentation among it,
+// goes on seeing intensities from 0 to 1.
+func (in Input) standardised(m *onnx.Model) (*onnx.Model, error) {
+	if in.Mean == nil && in.Std == nil {
+		return m, nil
+	}
+	images := 0
+	for _, c := range in.Channels {
+		if c == string(interact.ChannelImage) {
+			images++
+		}
+	}
+	if len(in.Mean) != images || len(in.Std) != images {
+		return nil, fmt.Errorf("mean %v and std %v: one number for each of the %d channels that show the image is wanted", in.Mean, in.Std, images)
+	}
+	mean, std := make([]float32, len(in.Channels)), make([]float32, len(in.Channels))
+	k := 0
+	for i, c := range in.Channels {
+		std[i] = 1
+		if c != string(interact.ChannelImage) {
+			continue
+		}
+		if !(in.Std[k] > 0) {
+			return nil, fmt.Errorf("std %v: numbers above 0 are wanted", in.Std)
+		}
+		mean[i], std[i] = float32(in.Mean[k]), float32(in.Std[k])
+		k++
+	}
+	return adapt.Standardised(m, mean, std)
+}
+
 // ofClasses is the input of a network with classes.
 func (in Input) ofClasses() (segment.Input, error) {
 	v := segment.Input{Patch: in.Patch, Multiple: max(in.Multiple, 1), Overlap: in.Overlap, Spacing: in.Spacing, Orientation: in.Orientation}
 	switch {
 	case !slices.Equal(in.Channels, []string{string(interact.ChannelImage)}):
 		return v, fmt.Errorf("channels %v: a network with classes sees the image alone, [image] is wanted", in.Channels)
-	case in.Grid != 0 || in.Focus != 0:
-		return v, errors.New("grid and focus are of networks without classes; patch is wanted here")
+	case in.Grid != 0 || in.Focus != 0 || in.Prompts != "" || in.Radius != 0 || in.Previous != "":
+		return v, errors.New("grid, focus, prompts, radius and previous are of networks without classes; patch is wanted here")
 	case in.Fit != "" && in.Fit != "windows" && in.Fit != "resize":
 		return v, fmt.Errorf("fit %q: windows or resize is wanted", in.Fit)
 	}
@@ -449,7 +491,10 @@ func (a *App) LoadData(m Model, data []byte, compile adapt.Compiler) (Loaded, er
 	if err != nil {
 		return Loaded{}, fmt.Errorf("model %q: %s: %w", m.Name, m.File, err)
 	}
-	net, err := adapt.NewNetwork(parsed, adapt.Trainable{Include: m.Trainable.Include, Exclude: m.Trainable.Exclude})
+	if parsed, err = m.Input.standardised(parsed); err != nil {
+		return Loaded{}, fmt.Errorf("model %q: %w", m.Name, err)
+	}
+	net, err := adapt.NewNetwork(parsed, adapt.Trainable{Part: adapt.Part(m.Trainable.Part), Include: m.Trainable.Include, Exclude: m.Trainable.Exclude})
 	if err != nil {
 		return Loaded{}, fmt.Errorf("model %q: %s: %w", m.Name, m.File, err)
 	}

@@ -103,7 +103,7 @@ func (r *run) walk(ctx context.Context, w adapt.Weights, axis, from, end, step i
 		if err != nil {
 			return err
 		}
-		answer, err := r.answer(ctx, w, v, prompt{positive: none, negative: none, prior: prior})
+		answer, err := r.answer(ctx, w, v, prompt{positive: none, negative: none, prior: prior, box: r.boxMask(v.key)})
 		if err != nil {
 			return err
 		}

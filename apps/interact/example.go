@@ -27,7 +27,7 @@ func NewProbability(values []float32) Probability { return quantized(values) }
 func (p Probability) Mask(w, h int) morph.Mask { return p.mask(w, h) }
 
 // Box is the smallest rectangle that holds what a prompt says of the object, and false when it says nothing.
-func (p Prompt) Box() (morph.Rect, bool) { return p.prompt().box(p.Positive.W, p.Positive.H) }
+func (p Prompt) Box() (morph.Rect, bool) { return p.prompt().bounds(p.Positive.W, p.Positive.H) }
 
 // AnswerSlice answers one slice with the given weights, as Interact does before anything else is known. A slice with
 // nothing said of it is what a network that sees the image alone makes of it.

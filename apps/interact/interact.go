@@ -168,7 +168,7 @@ func (r *run) answerSlice(ctx context.Context, key SliceKey, positive, negative 
 		a.Stages = []Stage{r.firstStage(key)}
 		a.Answer = r.state.Carried[key]
 	}
-	p := prompt{positive: positive, negative: negative, prior: a.Answer}
+	p := prompt{positive: positive, negative: negative, prior: a.Answer, box: r.boxMask(key)}
 	var answer Probability
 	if r.req.Profile == ProfileThesis {
 		answer, err = r.thesis(ctx, v, p)
@@ -283,7 +283,7 @@ func (r *run) thesisWindow(v view, p prompt) (transform.Window, error) {
 	if !r.Input.Conditioned() {
 		return r.window(v, morph.Rect{}, false)
 	}
-	box, known := p.box(v.w, v.h)
+	box, known := p.bounds(v.w, v.h)
 	return r.window(v, box, known && p.prior.any())
 }
 

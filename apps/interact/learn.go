@@ -89,7 +89,7 @@ func (r *run) episode(key SliceKey, a Anchor) (adapt.Episode, error) {
 		if !s.Prior.any() {
 			seen.prior = maskProbability(target)
 		}
-		box, known := seen.box(v.w, v.h)
+		box, known := seen.bounds(v.w, v.h)
 		win, err := r.window(v, box, known)
 		if err != nil {
 			return nil, err

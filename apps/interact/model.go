@@ -23,6 +23,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"scrawl/adapters/morph"
 	"scrawl/adapters/scribble"
@@ -41,6 +42,29 @@ const (
 	ChannelPositive Channel = "positive"
 	ChannelNegative Channel = "negative"
 	ChannelPrevious Channel = "previous"
+	ChannelBox      Channel = "box" // 1 inside the box that the request limits the answer to
+)
+
+// Prompts is how strokes are shown to a network.
+type Prompts string
+
+// A map is 1 under strokes and 0 elsewhere. A disc is 1 up to Radius pixels from a stroke, as networks trained on clicks see them. A
+// distance is tanh(2·d/Radius) of the distance d to the nearest stroke in pixels: 0 under strokes, and 1 everywhere while there are none.
+const (
+	PromptMap      Prompts = "map"
+	PromptDisc     Prompts = "disc"
+	PromptDistance Prompts = "distance"
+)
+
+// Previous is how the previous prediction is shown to a network.
+type Previous string
+
+// Logits are ln(p/(1−p)), bounded to ±10; where nothing was predicted they are 0, which is undecided. A mask is 1 where the object is
+// likelier than not.
+const (
+	PreviousProbability Previous = "probability"
+	PreviousLogits      Previous = "logits"
+	PreviousMask        Previous = "mask"
 )
 
 // Input says how a slice becomes the network's input.
@@ -56,6 +80,11 @@ type Input struct {
 	// Focus stretches the contrast around the object's own intensity once something is known of the object: the percentile, among the
 	// pixels looked at, of the differences to it that are still told apart. 0 leaves the volume's intensities as they are.
 	Focus float64
+	// Prompts and Radius, in pixels of the grid, are how strokes are shown; "" means as maps.
+	Prompts Prompts
+	Radius  float64
+	// Previous is how the previous prediction is shown; "" means as probabilities.
+	Previous Previous
 }
 
 // Conditioned reports whether the network sees strokes itself.
@@ -85,12 +114,18 @@ func (in Input) ImageChannels() []int {
 func (in Input) Validate() error {
 	for _, c := range in.Channels {
 		switch c {
-		case ChannelImage, ChannelPositive, ChannelNegative, ChannelPrevious:
+		case ChannelImage, ChannelPositive, ChannelNegative, ChannelPrevious, ChannelBox:
 		default:
-			return fmt.Errorf("input channel %q is not one of image, positive, negative, previous", c)
+			return fmt.Errorf("input channel %q is not one of image, positive, negative, previous, box", c)
 		}
 	}
 	switch {
+	case !slices.Contains([]Prompts{"", PromptMap, PromptDisc, PromptDistance}, in.Prompts):
+		return fmt.Errorf("prompts %q: map, disc or distance is wanted", in.Prompts)
+	case (in.Prompts == PromptDisc || in.Prompts == PromptDistance) != (in.Radius > 0):
+		return fmt.Errorf("prompts %q with a radius of %g: a radius above 0 belongs to disc and distance", in.Prompts, in.Radius)
+	case !slices.Contains([]Previous{"", PreviousProbability, PreviousLogits, PreviousMask}, in.Previous):
+		return fmt.Errorf("previous %q: probability, logits or mask is wanted", in.Previous)
 	case !in.has(ChannelImage):
 		return fmt.Errorf("no input channel shows the image")
 	case in.has(ChannelPositive) != in.has(ChannelNegative):

@@ -34,10 +34,11 @@ func (img Image) view(key SliceKey) (view, error) {
 type prompt struct {
 	positive, negative morph.Mask
 	prior              Probability
+	box                *morph.Mask // that the answer is limited to; nil for none
 }
 
-// box is the smallest rectangle that holds the strokes and the prior's object.
-func (p prompt) box(w, h int) (morph.Rect, bool) {
+// bounds is the smallest rectangle that holds the strokes and the prior's object.
+func (p prompt) bounds(w, h int) (morph.Rect, bool) {
 	m := morph.New(w, h)
 	for i := range m.Bits {
 		m.Bits[i] = p.positive.Bits[i] || p.negative.Bits[i] || p.prior != nil && p.prior[i] > half
@@ -92,11 +93,15 @@ func (m *Model) inputs(v view, win transform.Window, p prompt) *tensor.Tensor {
 				m.Input.focus(plane, win.Inside(v.w, v.h), objectOf(previous, positive, negative))
 			}
 		case ChannelPositive:
-			fill(plane, positive)
+			m.Input.strokePlane(plane, positive)
 		case ChannelNegative:
-			fill(plane, negative)
+			m.Input.strokePlane(plane, negative)
 		case ChannelPrevious:
-			copy(plane, previous)
+			m.Input.previousPlane(plane, previous)
+		case ChannelBox:
+			if p.box != nil {
+				fill(plane, win.ForwardMask(*p.box))
+			}
 		}
 	}
 	return x
@@ -159,15 +164,15 @@ func (m *Model) answer(ctx context.Context, w adapt.Weights, v view, p prompt) (
 		prob, _, err := m.look(ctx, w, v, p, morph.Rect{}, false)
 		return prob, err
 	}
-	box, known := p.box(v.w, v.h)
+	box, known := p.bounds(v.w, v.h)
 	// Strokes alone say where the object is, not how large: look at everything first.
 	known = known && p.prior.any()
 	prob, win, err := m.look(ctx, w, v, p, box, known)
 	if err != nil {
 		return nil, err
 	}
-	seen := prompt{positive: p.positive, negative: p.negative, prior: prob}
-	if found, ok := seen.box(v.w, v.h); ok {
+	seen := prompt{positive: p.positive, negative: p.negative, prior: prob, box: p.box}
+	if found, ok := seen.bounds(v.w, v.h); ok {
 		closer, err := m.window(v, found, true)
 		if err != nil {
 			return nil, err

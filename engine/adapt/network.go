@@ -65,7 +65,9 @@ func (w Weights) Bytes() int {
 
 // Trainable chooses the weights that adaptation may move.
 type Trainable struct {
-	// Include and Exclude are patterns of initializer names as in path.Match. An empty Include means all weights.
+	// Part is chosen first; "" means all.
+	Part Part
+	// Include and Exclude are patterns of initializer names as in path.Match. An empty Include means all weights of the part.
 	Include, Exclude []string
 }
 
@@ -94,7 +96,10 @@ func NewNetwork(m *onnx.Model, choice Trainable) (*Network, error) {
 	if err := n.readInterface(); err != nil {
 		return nil, err
 	}
-	candidates := weightInitializers(g, written)
+	candidates, err := choice.Part.weights(n, weightInitializers(g, written))
+	if err != nil {
+		return nil, err
+	}
 	for _, in := range g.Initializers {
 		if candidates[in.Name] && choice.allows(in.Name) {
 			n.params = append(n.params, in.Name)
@@ -371,4 +376,32 @@ func (n *Network) Model(w Weights) (*onnx.Model, error) {
 
 func model(g *onnx.Graph) *onnx.Model {
 	return &onnx.Model{IRVersion: 9, Producer: "scrawl", Opsets: map[string]int64{"": onnx.Opset}, Graph: g}
+}
+
+// Standardised returns the model with (x − mean) / std in front of it, one pair of numbers for each channel of its one input
+// [N,C,…]: networks are often trained on standardised intensities, while everything here goes by those from 0 to 1.
+func Standardised(m *onnx.Model, mean, std []float32) (*onnx.Model, error) {
+	if len(m.Graph.Inputs) != 1 {
+		return nil, fmt.Errorf("standardise the input of a network: it has %d, one is wanted", len(m.Graph.Inputs))
+	}
+	in := m.Graph.Inputs[0]
+	if len(in.Shape) < 3 || !in.Shape[1].Known() || int(in.Shape[1].Size) != len(mean) || len(std) != len(mean) {
+		return nil, fmt.Errorf("standardise the input %q of shape %v by %d means and %d deviations: one pair a channel is wanted", in.Name, in.Shape, len(mean), len(std))
+	}
+	shape := []int{1, len(mean)}
+	for range in.Shape[2:] {
+		shape = append(shape, 1)
+	}
+	g := &onnx.Graph{Name: m.Graph.Name, Outputs: m.Graph.Outputs, Initializers: slices.Clone(m.Graph.Initializers), Summaries: m.Graph.Summaries}
+	raw := in
+	raw.Name = in.Name + "_raw"
+	g.Inputs = []onnx.Value{raw}
+	b := onnx.NewBuilder(g, "standard_")
+	centred := b.Op("Sub", []string{raw.Name, b.Const(tensor.Must(shape, mean))})
+	scaled := b.Op("Div", []string{centred, b.Const(tensor.Must(shape, std))})
+	b.Alias(scaled, in.Name)
+	g.Nodes = append(g.Nodes, m.Graph.Nodes...)
+	out := *m
+	out.Graph = g
+	return &out, nil
 }
