@@ -104,7 +104,7 @@ type rescale struct{ slope, intercept float64 }
 func (m *pixelModule) frame(dst []float32, b []byte, skip int, w *walked, compressed bool, r rescale) error {
 	if compressed {
 		image, err := codec.Decode(w.syntax, b, codec.Frame{Rows: m.rows, Columns: m.columns, Samples: m.samples,
-			BitsAllocated: m.allocated, BitsStored: m.stored, Signed: m.signed})
+			BitsAllocated: m.allocated, BitsStored: m.stored, HighBit: m.high, Signed: m.signed})
 		if err != nil {
 			return err
 		}

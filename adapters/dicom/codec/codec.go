@@ -44,6 +44,8 @@ type Frame struct {
 	// Samples is the number of samples per pixel: 1, or 3 for colour.
 	Samples                   int
 	BitsAllocated, BitsStored int
+	// HighBit is the uppermost stored bit, BitsStored − 1 if 0: only in old images are there bits below the stored ones.
+	HighBit int
 	// Signed is a pixel representation of 1.
 	Signed bool
 }
@@ -179,6 +181,8 @@ func (d Decoder) check(f Frame) error {
 		return frame.Malformed("%d samples per pixel, want 1 to 4", f.Samples)
 	case f.BitsStored < 1 || f.BitsStored > f.BitsAllocated:
 		return frame.Malformed("%d bits stored of %d allocated", f.BitsStored, f.BitsAllocated)
+	case f.HighBit != 0 && (f.HighBit < f.BitsStored-1 || f.HighBit >= f.BitsAllocated):
+		return frame.Malformed("high bit %d for %d bits stored of %d allocated", f.HighBit, f.BitsStored, f.BitsAllocated)
 	case f.BitsAllocated > 32 || f.BitsStored == 32 && !f.Signed:
 		return frame.Unsupported("%d bits stored of %d allocated: want at most 32 signed or 31 unsigned", f.BitsStored, f.BitsAllocated)
 	case int64(f.Rows)*int64(f.Columns)*int64(f.Samples) > int64(limit):
@@ -192,6 +196,12 @@ func (d Decoder) check(f Frame) error {
 // signed. A stream of fewer bits than BitsStored has its sign in its own uppermost bit. Bits above BitsStored, which old images
 // use for overlays, are dropped.
 func store(img frame.Image, f Frame) {
+	if below := f.HighBit + 1 - f.BitsStored; f.HighBit != 0 && below > 0 && img.Precision > f.HighBit {
+		for i, v := range img.Pix {
+			img.Pix[i] = v >> below
+		}
+		img.Precision -= below
+	}
 	bits := min(img.Precision, f.BitsStored)
 	if img.Signed == f.Signed && img.Precision <= f.BitsStored {
 		return

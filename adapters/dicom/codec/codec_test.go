@@ -24,23 +24,28 @@ func TestStoredValues(t *testing.T) {
 		stored int
 		signed bool
 		want   func(int32) int32
+		high   int
 	}{
-		{"jls_12", 12, true, extend(12)},
-		{"jls_12", 16, true, extend(12)},
-		{"jls_12", 16, false, mask(12)},
-		{"jls_16", 12, false, mask(12)},
-		{"jls_16", 12, true, extend(12)},
-		{"jpll_16", 16, true, extend(16)},
-		{"j2k_12_signed", 12, false, mask(12)},
-		{"j2k_12_signed", 16, true, extend(12)},
-		{"j2k_16_unsigned", 16, true, extend(16)},
-		{"j2k_16_signed", 10, true, extend(10)},
-		{"rle_pydicom", 12, true, extend(12)},
+		{"jls_12", 12, true, extend(12), 0},
+		{"jls_12", 16, true, extend(12), 0},
+		{"jls_12", 16, false, mask(12), 0},
+		{"jls_16", 12, false, mask(12), 0},
+		{"jls_16", 12, true, extend(12), 0},
+		{"jpll_16", 16, true, extend(16), 0},
+		{"j2k_12_signed", 12, false, mask(12), 0},
+		{"j2k_12_signed", 16, true, extend(12), 0},
+		{"j2k_16_unsigned", 16, true, extend(16), 0},
+		{"j2k_16_signed", 10, true, extend(10), 0},
+		{"rle_pydicom", 12, true, extend(12), 0},
+		{"rle_pydicom", 8, false, func(v int32) int32 { return v >> 4 }, 11},
+		{"rle_dcmtk_16_1", 12, true, func(v int32) int32 { return v >> 4 }, 15},
+		{"jpll_16", 12, true, func(v int32) int32 { return extend(12)(v >> 4) }, 15},
+		{"jls_12", 12, false, mask(12), 15},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := frames[c.name]
 			f := g.frame()
-			f.BitsStored, f.Signed = c.stored, c.signed
+			f.BitsStored, f.Signed, f.HighBit = c.stored, c.signed, c.high
 			img, err := codec.Decode(g.Syntax, g.data, f)
 			if err != nil {
 				t.Fatal(err)

@@ -108,6 +108,7 @@ func TestErrors(t *testing.T) {
 		{"not in so few bytes", rle, good, with(func(f *codec.Frame) { f.Rows, f.Columns = 4096, 4096 }), volume.ErrFormat, "cannot hold"},
 		{"samples", rle, good, with(func(f *codec.Frame) { f.Samples = 5 }), volume.ErrFormat, "5 samples"},
 		{"stored", rle, good, with(func(f *codec.Frame) { f.BitsStored = 17 }), volume.ErrFormat, "17 bits stored of 16"},
+		{"high bit", rle, good, with(func(f *codec.Frame) { f.HighBit = 16 }), volume.ErrFormat, "high bit 16"},
 		{"unsigned 32", rle, good, with(func(f *codec.Frame) { f.BitsStored, f.BitsAllocated = 32, 32 }), volume.ErrUnsupported, "32 bits"},
 		{"one bit", rle, good, with(func(f *codec.Frame) { f.BitsStored, f.BitsAllocated = 1, 1 }), volume.ErrUnsupported, "1 bits allocated"},
 		{"header", rle, good[:63], f, volume.ErrFormat, "header of 64"},
