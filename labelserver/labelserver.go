@@ -95,6 +95,18 @@ func New(ctx context.Context, cfg *config.Config, p Parts) (*Server, error) {
 // imageShare is how much of the memory decoded images may take; the rest is for weights and runs.
 func imageShare(memory int64) int64 { return memory / 2 }
 
+// runtimeOptions are the session options that the configuration asks for.
+func runtimeOptions(c config.Runtime) ort.Options {
+	o := ort.Options{Device: c.Device, Threads: c.Threads, NoSpinning: true, CUDA: map[string]string{}}
+	if c.TF32 {
+		o.CUDA["use_tf32"] = "1"
+	}
+	if c.GPUMemory > 0 {
+		o.CUDA["gpu_mem_limit"] = strconv.FormatInt(int64(c.GPUMemory), 10)
+	}
+	return o
+}
+
 func (s *Server) load(ctx context.Context, app *apps.App) ([]annotation.Entry, error) {
 	offered, err := chosen(app.Models, s.cfg.Models)
 	if err != nil {

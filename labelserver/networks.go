@@ -61,7 +61,8 @@ type networkShape struct {
 func newNetworks(s *Server, app *apps.App, lib *ort.Library, gate *ort.Gate) *networks {
 	// Threads that spin while they wait are a sixth faster on an idle machine, and many times slower on one whose cores
 	// something else needs too, such as a viewer.
-	compiler := lower.NewCompiler(lib, ort.Options{Device: s.cfg.Runtime.Device, Threads: s.cfg.Runtime.Threads, NoSpinning: true})
+	compiler := lower.NewCompiler(lib, runtimeOptions(s.cfg.Runtime))
+	compiler.Half = s.cfg.Runtime.Half
 	return &networks{s: s, app: app, compiler: compiler, gate: gate, versions: versions.NewStore(s.cfg.VersionDir()), started: time.Now(), served: map[string]servedNetwork{}}
 }
 

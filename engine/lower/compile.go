@@ -11,54 +11,44 @@ import (
 // Compiler compiles models for one device: lowered on a CPU whose kernels have been probed, as they are elsewhere. It is safe for
 // concurrent use.
 type Compiler struct {
+	// Half makes graphs that only answer compute in half precision on a GPU: see [Half]. It is set before the first use.
+	Half bool
+
 	lib     *ort.Library
 	options ort.Options
 	probe   func() Target
+	device  func() (ort.Device, error)
 }
 
-// NewCompiler returns a compiler for sessions with the given options. The CPU is probed when the first model is compiled.
+// NewCompiler returns a compiler for sessions with the given options. The device is looked at when the first model is compiled.
 func NewCompiler(lib *ort.Library, o ort.Options) *Compiler {
-	return &Compiler{lib: lib, options: o, probe: sync.OnceValue(func() Target { return Probe(lib) })}
+	return &Compiler{lib: lib, options: o, probe: sync.OnceValue(func() Target { return Probe(lib) }),
+		device: sync.OnceValues(func() (ort.Device, error) { return lib.Resolve(o.Device) })}
 }
 
-// Compile makes a session for m. Where lowering fails, the session is that of m itself.
+// Compile makes a session for m. Where rewriting it fails, the session is that of m itself.
 func (c *Compiler) Compile(m *onnx.Model) (*ort.Session, error) {
-	d, err := ort.ParseDevice(c.options.Device)
+	d, err := c.device()
 	if err != nil {
 		return nil, fmt.Errorf("compile: %w", err)
 	}
-	if d.Kind == ort.Auto {
-		s, err := c.lib.Compile(m, c.options)
-		if err != nil || s.Device().Kind != ort.CPU {
-			return s, err
-		}
-		// The reason why it is the CPU is kept by compiling there once more.
-		if l := c.lowered(m); l != nil {
-			if fast, err := c.lib.Compile(l, c.options); err == nil {
-				return fast, s.Close()
-			}
-		}
-		return s, nil
-	}
-	if d.Kind == ort.CPU {
-		if l := c.lowered(m); l != nil {
-			if s, err := c.lib.Compile(l, c.options); err == nil {
-				return s, nil
-			}
+	rewritten, err := c.rewritten(m, d)
+	if err == nil && rewritten != m {
+		if s, err := c.lib.Compile(rewritten, c.options); err == nil {
+			return s, nil
 		}
 	}
 	return c.lib.Compile(m, c.options)
 }
 
-// lowered returns m for this machine's CPU, nil where that cannot be had.
-func (c *Compiler) lowered(m *onnx.Model) *onnx.Model {
-	t := c.probe()
-	if t.Block == 0 {
-		return nil
+func (c *Compiler) rewritten(m *onnx.Model, d ort.Device) (*onnx.Model, error) {
+	switch {
+	case d.Kind == ort.CPU:
+		if t := c.probe(); t.Block != 0 {
+			return CPU(m, t)
+		}
+	case c.Half:
+		return Half(m)
 	}
-	l, err := CPU(m, t)
-	if err != nil {
-		return nil
-	}
-	return l
+	return m, nil
 }

@@ -203,6 +203,39 @@ func TestModelIsLeftAlone(t *testing.T) {
 	}
 }
 
+// TestHalf holds that every product is computed in half precision, that answers change by no more than that explains, and that graphs
+// which learn are left alone. (The CPU provider may take the casts out again.)
+func TestHalf(t *testing.T) {
+	lib := orttest.Library(t)
+	m, in := layer{batch: 2, out: 32, in: 16, kernel: [2]int{3, 3}, stride: [2]int{1, 1}, dilation: [2]int{1, 1}, pads: [4]int{1, 1, 1, 1}, bias: true, relu: true, height: 8, width: 9}.model(t)
+	half, err := lower.Half(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, got := run(t, lib, m, in)["y"].Float32s(), run(t, lib, half, in)["y"].Float32s()
+	var diff, norm float64
+	for i, x := range want {
+		diff, norm = diff+math.Pow(float64(got[i]-x), 2), norm+float64(x)*float64(x)
+	}
+	if share := math.Sqrt(diff / norm); share > 2e-3 {
+		t.Errorf("half precision changes the answer by a share of %.2g", share)
+	}
+	facts, err := onnx.Infer(half.Graph)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range half.Graph.Nodes {
+		if n.Op == "Conv" && (facts[n.Inputs[0]].DType != tensor.Float16 || facts[n.Inputs[1]].DType != tensor.Float16) {
+			t.Errorf("%s multiplies %s by %s", n.Name, facts[n.Inputs[0]].DType, facts[n.Inputs[1]].DType)
+		}
+	}
+	g := *m.Graph
+	g.Nodes = append(slices.Clone(g.Nodes), &onnx.Node{Name: "loop", Op: "Loop"})
+	if same, err := lower.Half(&onnx.Model{Graph: &g}); err != nil || same.Graph != &g {
+		t.Errorf("a graph that learns has been changed (%v)", err)
+	}
+}
+
 func TestBlockSizeIsChecked(t *testing.T) {
 	m, _ := layer{batch: 1, out: 16, in: 16, kernel: [2]int{1, 1}, stride: [2]int{1, 1}, dilation: [2]int{1, 1}, height: 8, width: 8}.model(t)
 	for _, b := range []int64{0, -8, 6, 2} {

@@ -94,6 +94,8 @@ func appendCUDA(opts *binding.SessionOptions, d Device, more map[string]string) 
 		"device_id": strconv.Itoa(d.Index),
 		// The default, EXHAUSTIVE, tries every algorithm again for each new image size.
 		"cudnn_conv_algo_search": "HEURISTIC",
+		// TensorFloat-32 keeps 11 significant bits of the factors; it is on by default there, and here a choice.
+		"use_tf32": "0",
 	}
 	for k, v := range more {
 		settings[k] = v
@@ -117,6 +119,19 @@ type DeviceStatus struct {
 func (l *Library) Devices() []DeviceStatus {
 	cuda := Device{Kind: CUDA}
 	return []DeviceStatus{{Device: Device{Kind: CPU}}, {Device: cuda, Err: l.probe(cuda)}}
+}
+
+// Resolve returns the device that a session for device name (as in Options.Device) would run on: for "auto", CUDA where it works, else the
+// CPU.
+func (l *Library) Resolve(name string) (Device, error) {
+	d, err := ParseDevice(name)
+	if err != nil || d.Kind != Auto {
+		return d, err
+	}
+	if cuda := (Device{Kind: CUDA, Index: d.Index}); l.probe(cuda) == nil {
+		return cuda, nil
+	}
+	return Device{Kind: CPU}, nil
 }
 
 func (l *Library) probe(d Device) error {

@@ -96,6 +96,10 @@ type Runtime struct {
 	Library string `mapstructure:"library"`
 	Device  string `mapstructure:"device"`
 	Threads int    `mapstructure:"threads"`
+	// TF32, Half and GPUMemory are for CUDA alone.
+	TF32      bool `mapstructure:"tf32"`
+	Half      bool `mapstructure:"half"`
+	GPUMemory Size `mapstructure:"gpu_memory"`
 }
 
 // Engine is about interactions: how to learn, how long, how much.
@@ -226,6 +230,8 @@ func (c *Config) Validate() error {
 		{c.App != "", "app", c.App, "the name of a built-in app such as scribbles, or a folder"},
 		{validDevice(c.Runtime.Device), "runtime.device", c.Runtime.Device, "cpu, cuda, cuda:N or auto"},
 		{c.Runtime.Threads >= 0, "runtime.threads", c.Runtime.Threads, "0 (all cores) or more"},
+		{c.Runtime.Device != "cpu" || !c.Runtime.TF32 && !c.Runtime.Half, "runtime.tf32 or runtime.half", true, "false on device cpu: they are CUDA's"},
+		{c.Runtime.GPUMemory >= 0, "runtime.gpu_memory", c.Runtime.GPUMemory, "0 (no limit) or more"},
 		{oneOf(c.Engine.Profile, "default", "hindsight", "thesis", "frozen"), "engine.profile", c.Engine.Profile, "default, hindsight, thesis or frozen"},
 		{c.Engine.Memory >= 64<<20, "engine.memory", c.Engine.Memory, "at least 64MiB"},
 		{c.Engine.InferTimeout > 0, "engine.infer_timeout", c.Engine.InferTimeout, "a positive duration such as 10m"},
