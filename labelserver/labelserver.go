@@ -60,26 +60,8 @@ type Parts struct {
 // New builds a server: it opens the folder of studies, loads the app's networks and runs each once, so that a network or a device that
 // does not work is known at once.
 func New(ctx context.Context, cfg *config.Config, p Parts) (*Server, error) {
-	app, err := apps.Open(cfg.App)
+	s, app, err := assemble(ctx, cfg, p)
 	if err != nil {
-		return nil, err
-	}
-	s := &Server{cfg: cfg, log: p.Log, sessions: map[*sessions]bool{}}
-	s.base, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	// One run at a time: a run uses all cores, and on a GPU all of the device.
-	s.gate = deviceGate{ort.NewGate(1, cfg.Engine.Queue)}
-	s.networks = newNetworks(s, app, p.Library, s.gate.Gate)
-	entries, err := s.load(ctx, app)
-	if err != nil {
-		return nil, err
-	}
-	if s.annotator, err = annotation.NewAnnotator(entries, annotation.Options{
-		Dir: cfg.LineageDir(), SnapshotBudget: int64(cfg.State.SnapshotBudget),
-		CacheBytes: imageShare(int64(cfg.Engine.Memory)), Timeout: cfg.Engine.InferTimeout, Gate: s.gate, Log: p.Log,
-	}); err != nil {
-		return nil, err
-	}
-	if s.store, err = openStore(cfg, p.Log); err != nil {
 		return nil, err
 	}
 	if s.tasks, err = s.openTasks(); err != nil {
@@ -90,6 +72,31 @@ func New(ctx context.Context, cfg *config.Config, p Parts) (*Server, error) {
 	}
 	s.tasks.start()
 	return s, nil
+}
+
+// assemble makes everything but what a server listens and runs tasks with.
+func assemble(ctx context.Context, cfg *config.Config, p Parts) (*Server, *apps.App, error) {
+	app, err := apps.Open(cfg.App)
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &Server{cfg: cfg, log: p.Log, sessions: map[*sessions]bool{}}
+	s.base, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	// One run at a time: a run uses all cores, and on a GPU all of the device.
+	s.gate = deviceGate{ort.NewGate(1, cfg.Engine.Queue)}
+	s.networks = newNetworks(s, app, p.Library, s.gate.Gate)
+	entries, err := s.load(ctx, app)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s.annotator, err = annotation.NewAnnotator(entries, annotation.Options{
+		Dir: cfg.LineageDir(), SnapshotBudget: int64(cfg.State.SnapshotBudget),
+		CacheBytes: imageShare(int64(cfg.Engine.Memory)), Timeout: cfg.Engine.InferTimeout, Gate: s.gate, Log: p.Log,
+	}); err != nil {
+		return nil, nil, err
+	}
+	s.store, err = openStore(cfg, p.Log)
+	return s, app, err
 }
 
 // imageShare is how much of the memory decoded images may take; the rest is for weights and runs.

@@ -99,19 +99,12 @@ func (n *networks) ready(ctx context.Context, m apps.Model, data []byte) (annota
 	if err != nil {
 		return e, errors.Join(err, group.close())
 	}
-	runtime.AddCleanup(engineOf(e), func(g *sessions) {
+	runtime.AddCleanup(e.Engine(), func(g *sessions) {
 		if err := g.close(); err != nil {
 			g.owner.log.Error().Err(err).Msg("closing the sessions of a network that is served no more")
 		}
 	}, group)
 	return e, nil
-}
-
-func engineOf(e annotation.Entry) *adapt.Engine {
-	if e.Segment != nil {
-		return e.Segment.Engine
-	}
-	return e.Model.Engine
 }
 
 func shapeOf(net *adapt.Network) networkShape {
@@ -125,7 +118,7 @@ func (n *networks) nowServed(m apps.Model, v versions.Version, data []byte, e an
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.served[m.Name] = servedNetwork{model: m, version: v, checksum: versions.Checksum(data), modified: modified, shape: shapeOf(engineOf(e).Network())}
+	n.served[m.Name] = servedNetwork{model: m, version: v, checksum: versions.Checksum(data), modified: modified, shape: shapeOf(e.Engine().Network())}
 }
 
 // find returns the network that a model runs on.
@@ -524,8 +517,8 @@ func (s *Server) openTasks() (tasks, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return t, fmt.Errorf("folder for tasks: %w", err)
 	}
-	data := &jobs.Data{Store: s.store, Codec: codec{}}
-	train := &jobs.Train{Data: data, Networks: s.networks, Dir: filepath.Join(s.cfg.StateDir(), "training"), Memory: imageShare(int64(s.cfg.Engine.Memory)) / 2}
+	data := s.data()
+	train := s.trainer(data)
 	var err error
 	open := func(name, file string, starter jobs.Starter, resume func(*api.Object) jobs.Work) *jobs.Group {
 		q, failed := jobs.OpenQueue(jobs.QueueOptions{Name: name, File: filepath.Join(dir, file), Resume: resume, Log: s.log})
@@ -542,7 +535,19 @@ func (s *Server) openTasks() (tasks, error) {
 	return t, err
 }
 
-func (t tasks) all() []*jobs.Group { return []*jobs.Group{t.train, t.scoring, t.batch} }
+func (s *Server) data() *jobs.Data { return &jobs.Data{Store: s.store, Codec: codec{}} }
+
+func (s *Server) trainer(data *jobs.Data) *jobs.Train {
+	return &jobs.Train{Data: data, Networks: s.networks, Dir: filepath.Join(s.cfg.StateDir(), "training"), Memory: imageShare(int64(s.cfg.Engine.Memory)) / 2}
+}
+
+// all lists the kinds; a server that runs no tasks has none.
+func (t tasks) all() []*jobs.Group {
+	if t.train == nil {
+		return nil
+	}
+	return []*jobs.Group{t.train, t.scoring, t.batch}
+}
 
 func (t tasks) start() {
 	for _, g := range t.all() {

@@ -26,6 +26,7 @@ import (
 	"scrawl/engine/onnx/onnxpb"
 	"scrawl/engine/ort/orttest"
 	"scrawl/engine/train"
+	"scrawl/labelserver/api"
 	"scrawl/labelserver/config"
 	"scrawl/labelserver/versions"
 )
@@ -448,4 +449,84 @@ func hardened(t *testing.T, data []byte) []byte {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// What the command line does beside a server: train, list, go back, promote.
+func TestBesideTheServer(t *testing.T) {
+	s := newSite(t)
+	source := s.checksum()
+	// An annotator teaches the network something, by strokes on an image nobody has labelled.
+	image, err := format.Decode("x.nii.gz", open(t, filepath.Join(s.cfg.Studies, "case_10.nii.gz")), volume.DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	strokes := labelBytes(t, layers(image.Geometry, line([3]int{10, 12, 4}, 0, 6), line([3]int{2, 3, 4}, 0, 5)))
+	status, _, body := post(t, s.address+"/infer/organs_scribbles?image=case_10&output=json", form{strings.Replace(scribbleParams, `"bad"`, `"ann"`, 1), map[string]upload{"label": {"m.nii.gz", strokes}}})
+	if status != 200 {
+		t.Fatalf("strokes: %d %s", status, body)
+	}
+	s.stop()
+	parts := Parts{Library: orttest.Library(t), Log: zerolog.Nop(), Version: "test"}
+
+	v, err := Promote(t.Context(), s.cfg, parts, "", "ann", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if user, _ := v.Details.Text("user"); v.Number != 1 || v.Origin != versions.Promoted || v.Parent != source || user != "ann" {
+		t.Errorf("promoted %+v", v)
+	}
+	if _, err := Promote(t.Context(), s.cfg, parts, "", "ann", ""); err == nil || !strings.Contains(err.Error(), "other weights") {
+		t.Errorf("promoted twice: %v", err)
+	}
+	if _, err := Promote(t.Context(), s.cfg, parts, "", "bob", ""); err == nil || !strings.Contains(err.Error(), "nobody has taught") {
+		t.Errorf("promoted what nobody taught: %v", err)
+	}
+
+	told := 0
+	stats, err := Train(t.Context(), s.cfg, parts, "organs", api.NewObject("max_epochs", 2, "learning_rate", 0.003), func(*api.Task) { told++ })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if helped, _ := stats.Bool("helped"); !helped || told == 0 {
+		t.Errorf("trained %v, told %d times", stats, told)
+	}
+	if _, err := Train(t.Context(), s.cfg, parts, "organs", api.NewObject("max_epochs", 0), func(*api.Task) {}); err == nil {
+		t.Error("trained for no epoch")
+	}
+	if _, err := Train(t.Context(), s.cfg, parts, "nobody", nil, func(*api.Task) {}); err == nil {
+		t.Error("trained a network that the app does not have")
+	}
+	all, err := Versions(s.cfg)
+	if err != nil || len(all) != 1 || all[0].Current != 2 || len(all[0].Versions) != 3 || all[0].Versions[0].Checksum != source || all[0].Versions[2].Parent != v.Checksum {
+		t.Errorf("versions %+v, %v", all, err)
+	}
+	for _, want := range []int{1, 0} {
+		if network, number, err := Select(s.cfg, "", -1); err != nil || network != "organs" || number != want {
+			t.Errorf("went back to %s %d, %v; want %d", network, number, err, want)
+		}
+	}
+	if _, _, err := Select(s.cfg, "", -1); err == nil {
+		t.Error("went back beyond the app's own network")
+	}
+	if _, _, err := Select(s.cfg, "organs", 9); err == nil {
+		t.Error("chose a version that is not there")
+	}
+	if _, _, err := Select(s.cfg, "nobody", 0); err == nil {
+		t.Error("chose a version of a network that the app does not have")
+	}
+	s.start()
+	defer func() { s.stop() }()
+	if s.checksum() != source {
+		t.Error("the server serves another version than was chosen")
+	}
+}
+
+func open(t *testing.T, name string) *os.File {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
 }

@@ -2,104 +2,139 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"time"
+	"strings"
 
+	"github.com/rs/zerolog"
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"scrawl/apps/atomicfile"
-	"scrawl/apps/pretrain"
-	"scrawl/engine/adapt"
-	"scrawl/engine/lower"
-	"scrawl/engine/onnx"
-	"scrawl/engine/ort"
+	"scrawl/apps/finetune"
+	"scrawl/labelserver"
+	"scrawl/labelserver/api"
+	"scrawl/labelserver/config"
 )
 
-func newTrainDefaultCommand() *cobra.Command {
-	var library, checkpoint, out string
-	var threads int
+func newTrainCommand() *cobra.Command {
+	var set *settings
+	d := finetune.Defaults()
+	var epochs, patience, batch, slices, seed int
+	var split, rate, replay float64
+	var weights, labels []string
+	var resume bool
 	c := &cobra.Command{
-		Use:   "train-default {scribbles|image_only}",
-		Short: "Train a network of the default app again, from synthetic images",
-		Long: `Train-default makes the networks that come with Scrawl: from random weights, on
-synthetic images alone, with Scrawl's own engine. It takes hours on two cores, saves
-its state to a checkpoint now and then, and goes on from it when started again.`,
-		Example: "  scrawl train-default scribbles --checkpoint net.ckpt --out apps/scribbles/scribbles.onnx",
-		Args:    args(cobra.ExactArgs(1)),
+		Use:   "train [MODEL]",
+		Short: "Train a served network on the labels that have been submitted",
+		Long: `Train teaches a network of the app what the final labels of a folder of studies show, as
+the server does when a client asks it to (the button Train in 3D Slicer). Some images are
+set aside to judge by. Weights that do better on them than those that are served become a
+new version, which a server on the same folder takes over without a pause; see
+` + "`scrawl model`" + ` for going back. It can be stopped at any time, with Ctrl-C, and goes on
+with --resume from the last whole epoch.
+
+MODEL is a model of the app; the first one if it is left out.`,
+		Example: "  scrawl train --studies ~/images\n  scrawl train scribbles --studies ~/images --epochs 50 --weights decoder --labels liver,spleen",
+		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			recipes := map[string]pretrain.Recipe{"scribbles": pretrain.Scribbles(), "image_only": pretrain.ImageOnly()}
-			recipe, ok := recipes[a[0]]
-			if !ok {
-				return &usageError{cmd: cmd, err: fmt.Errorf("network %q: scribbles or image_only is wanted", a[0])}
-			}
-			lib, err := openLibrary(cmd.Context(), library)
+			loaded, err := set.load(cmd, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
-			defer func() { _ = lib.Close() }() // the process ends
-			m, err := pretrain.Run(cmd.Context(), recipe, compiler(lib, ort.Options{Threads: threads, NoSpinning: true}), checkpoint, trainingProgress(cmd.ErrOrStderr()))
+			cfg := loaded.Config
+			parts, err := openParts(cmd, cfg)
 			if err != nil {
 				return err
 			}
-			data, err := m.Marshal()
+			params := api.NewObject("max_epochs", epochs, "early_stop_patience", patience, "val_split", split, "train_batch_size", batch, "learning_rate", rate,
+				"slices_per_case", slices, "replay", replay, "seed", seed, "weights", strings.Join(weights, ","), "labels", strings.Join(labels, ","), "resume", resume)
+			watch := watchTraining(cmd.ErrOrStderr())
+			stats, err := labelserver.Train(cmd.Context(), cfg, parts, strings.Join(a, ""), params, watch)
+			if errors.Is(err, context.Canceled) {
+				return errors.New("training was stopped; --resume goes on from the last whole epoch")
+			}
 			if err != nil {
 				return err
 			}
-			return atomicfile.Write(out, func(w io.Writer) error { _, err := w.Write(data); return err })
+			return reportTraining(cmd.OutOrStdout(), stats)
 		},
 	}
-	c.Flags().StringVar(&library, "runtime", "", "path of ONNX Runtime's library (default: found by itself)")
-	c.Flags().StringVar(&checkpoint, "checkpoint", "", "file that training is saved to and goes on from")
-	c.Flags().StringVar(&out, "out", "network.onnx", "file to write the network to")
-	c.Flags().IntVar(&threads, "threads", 0, "threads an operator may use (0: one per core)")
+	set = addSettings(c)
+	fl := c.Flags()
+	fl.IntVar(&epochs, "epochs", d.Epochs, "the most epochs")
+	fl.IntVar(&patience, "patience", d.Patience, "epochs without a better figure after which to stop; -1 goes on to the end")
+	fl.Float64Var(&split, "val-split", d.Validation, "share of images that are set aside to judge by")
+	fl.IntVar(&batch, "batch", d.Batch, "slices, or windows, learned from at once")
+	fl.Float64Var(&rate, "learning-rate", d.LearningRate, "of AdamW, at its peak")
+	fl.IntVar(&slices, "slices", d.Slices, "slices of each image seen in an epoch")
+	fl.Float64Var(&replay, "replay", d.Replay, "share of steps on synthetic images, which keep what the network could do before")
+	fl.StringSliceVar(&weights, "weights", d.Weights, "weights that move: all, decoder, normalization, or patterns of names")
+	fl.StringSliceVar(&labels, "labels", nil, "labels to learn (default: all)")
+	fl.IntVar(&seed, "seed", int(d.Seed), "seed of everything random")
+	fl.BoolVar(&resume, "resume", false, "go on from where the last training of the network was stopped")
 	return c
 }
 
-// openLibrary finds and opens ONNX Runtime.
-func openLibrary(ctx context.Context, explicit string) (*ort.Library, error) {
-	path, _, err := ort.Locate(ctx, explicit)
-	if err != nil {
-		return nil, err
-	}
-	return ort.Open(path)
-}
-
-// compiler makes sessions of a library.
-func compiler(lib *ort.Library, o ort.Options) adapt.Compiler {
-	c := lower.NewCompiler(lib, o)
-	return func(model *onnx.Model) (adapt.Session, error) { return c.Compile(model) }
-}
-
-// trainingProgress draws a bar in a terminal, and elsewhere writes a line now and then.
-func trainingProgress(w io.Writer) func(pretrain.Progress) {
-	mean, start := 0.0, time.Now()
-	first := 0
-	average := func(p pretrain.Progress) float64 {
-		if first == 0 {
-			first, mean = p.Step, p.Loss
-		}
-		mean += 0.01 * (p.Loss - mean)
-		return mean
-	}
+// watchTraining draws a bar in a terminal, and elsewhere writes the lines that the task tells.
+func watchTraining(w io.Writer) func(*api.Task) {
+	var bar *progressbar.ProgressBar
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		var bar *progressbar.ProgressBar
-		return func(p pretrain.Progress) {
-			if bar == nil {
-				bar = progressbar.NewOptions(p.Steps, progressbar.OptionSetWriter(w), progressbar.OptionShowCount(), progressbar.OptionShowIts())
+		bar = progressbar.NewOptions(100, progressbar.OptionSetWriter(w), progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish())
+	}
+	told := 0
+	last := ""
+	return func(t *api.Task) {
+		lines := t.Details
+		// The task forgets its oldest lines: what follows the last one told is new.
+		if told >= len(lines) || told > 0 && lines[told-1] != last {
+			for told = len(lines); told > 0 && lines[told-1] != last; told-- {
 			}
-			bar.Describe(fmt.Sprintf("%d² pixels, loss %.3f", p.Size, average(p)))
-			_ = bar.Set(p.Step)
 		}
-	}
-	return func(p pretrain.Progress) {
-		loss := average(p)
-		if p.Step%100 == 0 || p.Step == p.Steps {
-			perStep := time.Since(start).Seconds() / float64(p.Step-first+1)
-			_, _ = fmt.Fprintf(w, "step %d of %d, %d² pixels, mean loss %.4f, %.2f s a step\n", p.Step, p.Steps, p.Size, loss, perStep)
+		for _, line := range lines[told:] {
+			if bar != nil {
+				_ = bar.Clear() // the bar is drawn again below
+			}
+			_, _ = fmt.Fprintln(w, line) // nothing can be done about a terminal that cannot be written to
+			last = line
 		}
+		told = len(lines)
+		if bar == nil || t.Progress == nil {
+			return
+		}
+		percent, _ := t.Progress.Number("percent")
+		epoch, _ := t.Progress.Number("epoch")
+		epochs, _ := t.Progress.Number("epochs")
+		text := fmt.Sprintf("epoch %.0f of %.0f", epoch, epochs)
+		if dice, ok := t.Progress.Number("dice"); ok {
+			text += fmt.Sprintf(", Dice %.3f", dice)
+		}
+		bar.Describe(text)
+		_ = bar.Set(int(percent))
 	}
+}
+
+func reportTraining(w io.Writer, stats *api.Object) error {
+	before, _ := stats.Number("before")
+	best, _ := stats.Number("best_metric")
+	took, _ := stats.Text("total_time")
+	if helped, _ := stats.Bool("helped"); !helped {
+		_, err := fmt.Fprintf(w, "Nothing was better than the weights that are served (Dice %.3f): they stay. It took %s.\n", before, took)
+		return err
+	}
+	version, _ := stats.Number("version")
+	_, err := fmt.Fprintf(w, "Version %.0f is served: Dice %.3f on the images set aside, %.3f before. It took %s.\n", version, best, before, took)
+	return err
+}
+
+// openParts opens ONNX Runtime for a command that works beside a server. Warnings go to the terminal.
+func openParts(cmd *cobra.Command, cfg *config.Config) (labelserver.Parts, error) {
+	lib, err := openLibrary(cmd.Context(), cfg.Runtime.Library)
+	if err != nil {
+		return labelserver.Parts{}, err
+	}
+	log := zerolog.New(zerolog.ConsoleWriter{Out: cmd.ErrOrStderr()}).Level(zerolog.WarnLevel)
+	return labelserver.Parts{Library: lib, Log: log, Version: buildVersion()}, nil
 }

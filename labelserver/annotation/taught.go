@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"scrawl/apps/interact"
 	"scrawl/engine/adapt"
+	"scrawl/engine/onnx"
 )
 
 // Taught is what one user has taught one network for one label: a lineage, as it is told to others.
@@ -53,9 +53,9 @@ func ListTaught(dir string) ([]Taught, error) {
 	return all, nil
 }
 
-// Adapted are the weights that the lineage answers untouched slices with, for the network it began with, and which of its sets they
-// are. It is an error when that is the network itself: none of the sets has done better.
-func (t Taught) Adapted(m *interact.Model) (w adapt.Weights, set string, err error) {
+// File is the network that an entry serves, with what the lineage has learned: with the weights that answer untouched
+// slices. set says which of the lineage's sets of weights these are. It is an error when none has done better than the network itself.
+func (t Taught) File(e Entry) (file *onnx.Model, set string, err error) {
 	j := journal{dir: t.dir}
 	l, err := j.read(t.id, false)
 	if err != nil {
@@ -65,20 +65,31 @@ func (t Taught) Adapted(m *interact.Model) (w adapt.Weights, set string, err err
 	if err != nil {
 		return nil, "", fmt.Errorf("weights taught by %q: %w", t.User, err)
 	}
+	engine := e.Engine()
+	w := adapt.Weights(nil)
 	switch {
-	case learned.Memory != nil:
-		best, w := m.Engine.Best(m.Hindsight, *learned.Memory)
+	case learned.Memory != nil && e.Model != nil:
+		best, weights := engine.Best(e.Model.Hindsight, *learned.Memory)
 		if best == 0 {
 			return nil, "", fmt.Errorf("what %q has taught for %q has not done better than the network itself so far: %w", t.User, t.Label, Invalid)
 		}
-		set = "student"
+		w, set = weights, "student"
 		if best <= len(learned.Memory.Sets.Averages) {
 			set = fmt.Sprintf("average %d", best)
 		}
-		return w, set, m.Engine.Network().CheckWeights(w)
 	case learned.Sets != nil:
-		w = learned.Sets.Averages[0]
-		return w, "teacher", m.Engine.Network().CheckWeights(w)
+		w, set = learned.Sets.Averages[0], "teacher"
+	default:
+		return nil, "", fmt.Errorf("%q has taught nothing for %q: %w", t.User, t.Label, Invalid)
 	}
-	return nil, "", fmt.Errorf("%q has taught nothing for %q: %w", t.User, t.Label, Invalid)
+	file, err = engine.Network().Model(w)
+	return file, set, err
+}
+
+// Engine runs the entry's network.
+func (e Entry) Engine() *adapt.Engine {
+	if e.Segment != nil {
+		return e.Segment.Engine
+	}
+	return e.Model.Engine
 }

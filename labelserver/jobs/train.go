@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"scrawl/apps/atomicfile"
 	"scrawl/apps/finetune"
 	"scrawl/apps/interact"
@@ -201,6 +203,11 @@ func (o *option) words(name string, offered []string) []string {
 // train is one training from the labels of the datastore to the version served.
 func (t *Train) train(ctx context.Context, name string, s finetune.Settings, resume bool, request *api.Object, told *Told) (*api.Object, error) {
 	start := time.Now()
+	unlock, err := t.lock(name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	learner, err := t.Networks.Learner(ctx, name)
 	if err != nil {
 		return nil, err
@@ -248,13 +255,25 @@ func (t *Train) train(ctx context.Context, name string, s finetune.Settings, res
 	return stats, nil
 }
 
-// checkpoint is the file that a network's training is saved to, without what is in it unless training is to go on.
-func (t *Train) checkpoint(name string, resume bool) (string, error) {
+// lock keeps other processes from training a network meanwhile: they would write over each other's checkpoints.
+func (t *Train) lock(name string) (unlock func(), err error) {
 	dir := filepath.Join(t.Dir, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("folder for training: %w", err)
+		return nil, fmt.Errorf("folder for training: %w", err)
 	}
-	file := filepath.Join(dir, checkpointFile)
+	l := flock.New(filepath.Join(dir, ".lock"))
+	switch got, err := l.TryLock(); {
+	case err != nil:
+		return nil, fmt.Errorf("folder for training: %w", err)
+	case !got:
+		return nil, fmt.Errorf("another process trains %s already: %w", name, annotation.Busy)
+	}
+	return func() { _ = l.Unlock() }, nil // closing the file frees the lock in any case
+}
+
+// checkpoint is the file that a network's training is saved to, without what is in it unless training is to go on.
+func (t *Train) checkpoint(name string, resume bool) (string, error) {
+	file := filepath.Join(t.Dir, name, checkpointFile)
 	if resume {
 		return file, nil
 	}
