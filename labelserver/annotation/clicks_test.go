@@ -82,6 +82,17 @@ func TestClicksOutside(t *testing.T) {
 			t.Errorf("%v, %v: error %v, want an invalid request", r.Foreground, r.Params, err)
 		}
 	}
+	near := NewBox([6]int{4, 12, 5, 15, 0, 5})
+	boxed := u.clicks("deepgrow", nil, []Click{inside, {20, 20, 2}}, nil)
+	boxed.ROI = &near
+	mask, told := u.send(boxed)
+	if n, _ := told.Number("clicks_outside_roi"); n != 1 || mask[u.at(Click{20, 20, 2})] {
+		t.Errorf("%v clicks are told to lie outside the box, want 1", n)
+	}
+	boxed.Foreground = boxed.Foreground[1:]
+	if _, err := u.a.Infer(t.Context(), boxed); !errors.Is(err, Invalid) {
+		t.Errorf("clicks outside the box alone: error %v, want an invalid request", err)
+	}
 	box := NewBox([6]int{100, 200, 0, 5, 0, 5})
 	r := u.clicks("deepgrow", nil, []Click{inside}, nil)
 	r.ROI = &box

@@ -30,6 +30,7 @@ type job struct {
 	strokesKey string
 	slices     []int  // along k: the slices an answer of dimension 2 is about
 	outside    int    // clicks outside the image
+	unboxed    int    // clicks outside the box
 	previous   []bool // the segment as the client has it
 	protected  []bool
 	box        *scribble.Box
@@ -243,6 +244,19 @@ func (j *job) clicks(positive, negative [][3]int) (scribble.Set, error) {
 			[3]int{g.Size[0] - 1, g.Size[1] - 1, g.Size[2] - 1})
 	}
 	j.outside += outside
+	if j.box == nil {
+		return set, nil
+	}
+	unboxed := 0
+	for _, v := range all {
+		if g.Inside(v[0], v[1], v[2]) && !j.box.Contains(v) {
+			unboxed++
+		}
+	}
+	if unboxed > 0 && unboxed+outside == len(all) {
+		return set, fmt.Errorf("the point %v lies outside the roi: %w; indices from %v to below %v are wanted, or no roi", all[0], Invalid, j.box.Lo, j.box.Hi)
+	}
+	j.unboxed += unboxed
 	return set, nil
 }
 
@@ -399,6 +413,9 @@ func (o outcome) told(j *job) *api.Object {
 	}
 	if j.outside > 0 {
 		scrawl.Set("clicks_outside", j.outside)
+	}
+	if j.unboxed > 0 {
+		scrawl.Set("clicks_outside_roi", j.unboxed)
 	}
 	stages := api.NewObject()
 	for _, s := range []string{"edits", "learn", "slices", "carry", "compose"} {
