@@ -55,6 +55,7 @@ func (d *decoder) dctScan(r *bitReader, list []scanComponent) error {
 type transform struct {
 	coefficients [64]int32 // in rows
 	last         int       // the last coefficient in zigzag order that is not 0
+	work         [64]int   // between columns and rows
 	pass1        int       // fractional bits between columns and rows
 	precision    int
 }
@@ -148,8 +149,9 @@ func (t *transform) inverse(out []uint16, stride int) {
 		}
 		return
 	}
-	var work [64]int
-	shift := 13 - t.pass1
+	work := &t.work
+	shift := uint(13 - t.pass1) // masked below, which spares a test at every shift
+	half := 1 << (shift - 1)
 	for x := range 8 {
 		in := [8]int{
 			int(t.coefficients[x]), int(t.coefficients[8+x]), int(t.coefficients[16+x]), int(t.coefficients[24+x]),
@@ -163,17 +165,17 @@ func (t *transform) inverse(out []uint16, stride int) {
 		}
 		inverse1D(&in)
 		for y, v := range in {
-			work[8*y+x] = (v + 1<<(shift-1)) >> shift
+			work[8*y+x] = (v + half) >> (shift & 63)
 		}
 	}
-	shift = 13 + t.pass1 + 3
-	half := 1<<(shift-1) + centre<<shift
+	shift = uint(13 + t.pass1 + 3)
+	half = 1<<(shift-1) + centre<<shift
 	for y := range 8 {
 		in := (*[8]int)(work[8*y:])
 		inverse1D(in)
 		row := (*[8]uint16)(out[y*stride:])
 		for x, v := range in {
-			row[x] = uint16(max(0, min((v+half)>>shift, most)))
+			row[x] = uint16(max(0, min((v+half)>>(shift&63), most)))
 		}
 	}
 }
