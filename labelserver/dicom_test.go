@@ -62,6 +62,22 @@ func sliceFiles(t *testing.T, v *volume.Volume, series string) map[string][]byte
 // call sends a request and returns the header and body of the answer, which must be of status 200.
 func call(t *testing.T, method, address string, fields map[string]string, files map[string][]byte) (http.Header, []byte) {
 	t.Helper()
+	res, err := http.DefaultClient.Do(formRequest(t, method, address, fields, files))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(res.Body)
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode != http.StatusOK {
+		t.Fatalf("%s %s: %s: %.300s", method, address, res.Status, text)
+	}
+	return res.Header, text
+}
+
+func formRequest(t *testing.T, method, address string, fields map[string]string, files map[string][]byte) *http.Request {
+	t.Helper()
 	var body bytes.Buffer
 	w := multipart.NewWriter(&body)
 	for name, value := range fields {
@@ -87,27 +103,13 @@ func call(t *testing.T, method, address string, fields map[string]string, files 
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", w.FormDataContentType())
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := io.ReadAll(res.Body)
-	if err = errors.Join(err, res.Body.Close()); err != nil {
-		t.Fatal(err)
-	}
-	if res.StatusCode != http.StatusOK {
-		t.Fatalf("%s %s: %s: %.300s", method, address, res.Status, text)
-	}
-	return res.Header, text
+	return req
 }
 
-// refused sends a request that is to be refused.
-func refused(t *testing.T, address string) (status int, text string) {
+// askFor sends a request that may be refused.
+func askFor(t *testing.T, method, address string, fields map[string]string, files map[string][]byte) (status int, text string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	req := formRequest(t, method, address, fields, files)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -234,7 +236,7 @@ func TestDICOMFolder(t *testing.T) {
 	if m, err = format.DecodeLabels("x.nii.gz", bytes.NewReader(text), volume.Limits{}); err != nil || !slices.Equal(m.Labels, organs.Labels) {
 		t.Errorf("label of a NIfTI image differs: %v", err)
 	}
-	if status, text := refused(t, address+"/datastore/label?output=dicom_seg&label=copy"); status != http.StatusBadRequest || !strings.Contains(text, "not made of DICOM files") {
+	if status, text := askFor(t, http.MethodGet, address+"/datastore/label?output=dicom_seg&label=copy", nil, nil); status != http.StatusBadRequest || !strings.Contains(text, "not made of DICOM files") {
 		t.Errorf("status %d, %s", status, text)
 	}
 
@@ -287,5 +289,51 @@ func TestDICOMFolder(t *testing.T) {
 		} else if m, err := format.DecodeLabels("x.nrrd", bytes.NewReader(text), volume.Limits{}); err != nil || m.Difference(v.Geometry) != "" {
 			t.Errorf("answer for an archive: %v", err)
 		}
+	}
+}
+
+// TestBrokenDICOM holds that DICOM files that lie or do not fit are refused with the reason, as images and as labels, and that a folder
+// with such files serves the others.
+func TestBrokenDICOM(t *testing.T) {
+	studies := t.TempDir()
+	image, _ := phantom.Abdomen([3]int{40, 32, 9}, [3]float64{8, 8, 15}, 1)
+	good, mixed := sliceFiles(t, image, "1.2.826.78"), sliceFiles(t, image, "1.2.826.79")
+	mixed["IM0000"] = bytes.Replace(mixed["IM0000"], []byte(`1\0\0\0\1\0`), []byte(`0\1\0\0\0\1`), 1)
+	cut := good["IM0001"][:300]
+	for folder, files := range map[string]map[string][]byte{"good": good, "mixed": {"a": mixed["IM0000"], "b": mixed["IM0001"]}, "broken": {"c.dcm": cut}} {
+		if err := os.MkdirAll(filepath.Join(studies, folder), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, b := range files {
+			if err := os.WriteFile(filepath.Join(studies, folder, name), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	address := serveFolder(t, writeApp(t, testYAML), studies)
+	call(t, http.MethodGet, address+"/datastore/image?image=1.2.826.78", nil, nil)
+	params := map[string]string{"params": `{"label_info":` + labelInfo + `,"selected_label_name":"liver"}`}
+	bomb := bytes.Repeat([]byte{0}, 128)
+	bomb = append(bomb, "DICM\x08\x00\x99\x11UT\x00\x00\x00\x00\x00\xf0"...)
+	for name, test := range map[string]struct {
+		method, path string
+		files        map[string][]byte
+		text         string
+	}{
+		"a series of several orientations": {http.MethodGet, "/datastore/image?image=1.2.826.79", nil, "orientations or sizes"},
+		"its inference":                    {http.MethodPost, "/infer/scribbles?image=1.2.826.79&output=dicom_seg", nil, "orientations or sizes"},
+		"an image cut short":               {http.MethodPost, "/infer/scribbles", map[string][]byte{"file/x.dcm": cut}, "8 bytes, 0 are left"},
+		"an image of 4 GB in 144 bytes":    {http.MethodPost, "/infer/scribbles", map[string][]byte{"file/x.dcm": bomb}, "claims 4026531840 bytes"},
+		"an archive of no image":           {http.MethodPost, "/infer/scribbles", map[string][]byte{"file/x.zip": []byte("PK\x03\x04 and nothing")}, "zip"},
+		"a label that is an image":         {http.MethodPut, "/datastore/label?image=1.2.826.78", map[string][]byte{"label/x.dcm": good["IM0001"]}, "want a segmentation"},
+		"a label cut short":                {http.MethodPut, "/datastore/label?image=1.2.826.78", map[string][]byte{"label/x.dcm": cut}, "8 bytes, 0 are left"},
+	} {
+		status, text := askFor(t, test.method, address+test.path, params, test.files)
+		if status != http.StatusBadRequest || !strings.Contains(text, test.text) {
+			t.Errorf("%s: status %d, %s, want %d with %q", name, status, text, http.StatusBadRequest, test.text)
+		}
+	}
+	if status, _ := askFor(t, http.MethodGet, address+"/datastore/label?label=1.2.826.78", nil, nil); status != http.StatusNotFound {
+		t.Errorf("a refused label was stored: status %d", status)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 	"time"
 
 	library "github.com/suyashkumar/dicom"
@@ -153,7 +152,7 @@ func readFile(fsys fs.FS, name string, lim Limits, last Tag) (*File, error) {
 	}
 	f, err := readUntil(src, src.size, lim, last)
 	if err := errors.Join(err, src.Close()); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
 	if f.TransferSyntax != DeflatedLittleEndian {
 		f.walked.data = nil // closed; see OpenFrames
@@ -174,11 +173,8 @@ func IsFile(head []byte) bool {
 	if string(head[:2]) == "\x02\x00" && isKnownVR(string(head[4:6])) {
 		return true
 	}
-	enc, err := g.encoding("")
-	if err != nil {
-		return false
-	}
-	return !enc.implicit || strings.HasPrefix(string(head), "\x08\x00")
+	_, err := g.encoding("")
+	return err == nil
 }
 
 // singleName is the name of the only file of a singleFile.

@@ -165,8 +165,10 @@ func (g *guard) encoding(syntax string) (encodingOf, error) {
 		enc.order = binary.BigEndian
 	}
 	// Without a preamble nothing but the first element tells DICOM from any other file.
-	group, length := enc.order.Uint16(head), int64(enc.order.Uint32(head[4:]))
-	if group != 8 || enc.implicit && length > g.size-g.pos-8 {
+	first := Tag(enc.order.Uint16(head))<<16 | Tag(enc.order.Uint16(head[2:]))
+	length := int64(enc.order.Uint32(head[4:]))
+	plausible := !enc.implicit || vrOf(first) != "UN" && length%2 == 0 && length < 1<<10 && (first.element() != 0 || length == 4)
+	if first.group() != 8 || !plausible {
 		return encodingOf{}, fmt.Errorf("%w: no DICOM: neither preamble nor a first element of group 0008", volume.ErrFormat)
 	}
 	return enc, nil

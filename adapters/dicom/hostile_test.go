@@ -129,6 +129,29 @@ func TestHostileFiles(t *testing.T) {
 	}
 }
 
+func TestIsFile(t *testing.T) {
+	for name, test := range map[string]struct {
+		head string
+		want bool
+	}{
+		"preamble":              {strings.Repeat("\x00", 128) + "DICM\x02\x00", true},
+		"meta without preamble": {"\x02\x00\x00\x00UL\x04\x00", true},
+		"implicit":              {"\x08\x00\x05\x00\x0a\x00\x00\x00ISO_IR 100", true},
+		"implicit group length": {"\x08\x00\x00\x00\x04\x00\x00\x00\x20\x01\x00\x00", true},
+		"explicit":              {"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100", true},
+		"explicit, big endian":  {"\x00\x08\x00\x05CS\x00\x0aISO_IR 100", true},
+		"a raw mask":            {"\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", false},
+		"a raw mask of 8s":      {"\x08\x00\x08\x00\x08\x00\x08\x00\x08\x00", false},
+		"NIfTI":                 {"\x5c\x01\x00\x00" + strings.Repeat("\x00", 200), false},
+		"a text":                {"NRRD0004\n# a comment", false},
+		"nothing":               {"", false},
+	} {
+		if got := IsFile([]byte(test.head)); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 // TestInflatedBound unpacks a file that is 1000 times as large inside.
 func TestInflatedBound(t *testing.T) {
 	data := deflated(t, bytes.Repeat([]byte{0}, 64<<20))

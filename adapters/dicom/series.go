@@ -78,7 +78,10 @@ func (s *Series) check() error {
 		if len(s.Skipped) == 0 {
 			return fmt.Errorf("%w: a series without files", volume.ErrFormat)
 		}
-		return fmt.Errorf("none of %d files is an image: %s: %w", len(s.Skipped), s.Skipped[0].Name, s.Skipped[0].Err)
+		if len(s.Skipped) == 1 {
+			return fmt.Errorf("%s: %w", s.Skipped[0].Name, s.Skipped[0].Err)
+		}
+		return fmt.Errorf("none of %d files is an image, such as %s: %w", len(s.Skipped), s.Skipped[0].Name, s.Skipped[0].Err)
 	}
 	s.UID = s.Files[0].Text(SeriesInstanceUID)
 	for n, f := range s.Files {

@@ -16,6 +16,7 @@ import (
 
 	"scrawl/adapters/dicom"
 	"scrawl/adapters/dicomseg"
+	"scrawl/adapters/format"
 	"scrawl/adapters/rtstruct"
 	"scrawl/adapters/volume"
 	"scrawl/labelserver/annotation"
@@ -260,9 +261,12 @@ func readColor(o *api.Object, key string) *[3]float64 {
 	return &color
 }
 
-// isDICOM looks at the first bytes of an upload.
-func isDICOM(path string) (bool, error) {
-	f, err := os.Open(path)
+// isDICOM looks at the first bytes of an upload, unless its name says what else it is: a raw mask may begin with any bytes.
+func isDICOM(file *api.File) (bool, error) {
+	if file.Ext == ".bin" || format.Readable(file.Ext) {
+		return false, nil
+	}
+	f, err := os.Open(file.Path)
 	if err != nil {
 		return false, err
 	}
@@ -356,7 +360,7 @@ func placeDICOM(f *os.File, grid *dicom.Grid) (*dicomLabel, error) {
 // label; what the segments are called goes into the info. Uploads of other formats stay as they are.
 func (s *Server) convertLabel(ctx context.Context, id string, file *api.File, info *api.Object) (path, ext string, done func(), err error) {
 	done = func() {}
-	is, err := isDICOM(file.Path)
+	is, err := isDICOM(file)
 	if err != nil || !is {
 		return file.Path, file.Ext, done, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"scrawl/adapters/volume"
 	"scrawl/labelserver/annotation"
 	"scrawl/labelserver/api"
 	"scrawl/labelserver/auth"
@@ -91,7 +92,8 @@ func errorAnswer(err error) *api.Error {
 	switch {
 	case errors.Is(err, annotation.NotFound), errors.Is(err, session.ErrNotFound), errors.Is(err, fs.ErrNotExist):
 		status = http.StatusNotFound
-	case errors.Is(err, annotation.Invalid), errors.Is(err, session.ErrArchive):
+	case errors.Is(err, annotation.Invalid), errors.Is(err, session.ErrArchive), errors.Is(err, volume.ErrFormat),
+		errors.Is(err, volume.ErrUnsupported), errors.Is(err, volume.ErrTooLarge), errors.Is(err, volume.ErrGeometry):
 		status = http.StatusBadRequest
 	case errors.Is(err, auth.ErrUnavailable), errors.Is(err, annotation.Busy), errors.Is(err, annotation.Unavailable), errors.Is(err, session.ErrFull),
 		errors.Is(err, context.DeadlineExceeded):

@@ -392,7 +392,7 @@ func (s *Server) decodeUpload(ctx context.Context, call *inferCall) error {
 		call.req.Label, err = decodeBinary(call.label.Path, v.Geometry)
 		return err
 	}
-	is, err := isDICOM(call.label.Path)
+	is, err := isDICOM(call.label)
 	if err != nil {
 		return err
 	}
