@@ -3,6 +3,7 @@ package labelserver
 import (
 	"context"
 	"io"
+	"os"
 
 	"scrawl/adapters/volume"
 	"scrawl/labelserver/annotation"
@@ -45,10 +46,14 @@ func (r scorer) Version(ctx context.Context, client string) (string, error) {
 	return r.s.annotator.WeightsVersion(ctx, r.model, client)
 }
 
-// Content implements strategy.Scorer: what a checksum would say, without reading the file.
+// Content implements strategy.Scorer: what a checksum would say, without reading the file. An image that a remote archive has not sent
+// yet is not fetched to be judged.
 func (r scorer) Content(_ context.Context, item datastore.Item) (string, error) {
-	image, err := annotation.StoredImage(item, nil)
-	return image.Version, err
+	info, err := os.Stat(item.Path)
+	if err != nil {
+		return "", err
+	}
+	return annotation.FileVersion(info), nil
 }
 
 // Score implements strategy.Scorer.

@@ -245,28 +245,29 @@ func readInteraction(req *annotation.Request, model annotation.Model) error {
 	if req.ROI, err = readROI(p); err != nil {
 		return err
 	}
-	names := []string{}
 	for _, label := range model.Labels {
-		names = append(names, label.Name)
-	}
-	if req.LabelName != "" && !slices.Contains(names, req.LabelName) {
-		names = append(names, req.LabelName) // a segment the user has made
-	}
-	for _, name := range names {
-		if name == "foreground" || name == "background" || name == "roi" {
-			continue
-		}
-		// A parameter that only happens to be called as the label is not meant by it.
-		if clicks, err := readClicks(p, name); err == nil && clicks != nil {
-			req.LabelClicks = append(req.LabelClicks, annotation.LabelClicks{Name: name, Clicks: clicks})
-		} else if v, _ := p.Get(name); err != nil && strict && isList(v) {
+		switch clicks, err := readClicks(p, label.Name); {
+		case err == nil && clicks != nil:
+			req.LabelClicks = append(req.LabelClicks, annotation.LabelClicks{Name: label.Name, Clicks: clicks})
+		case err != nil && strict:
 			return err
 		}
 	}
+	readOwnLabel(req, model)
 	return nil
 }
 
-func isList(v any) bool { _, ok := v.([]any); return ok }
+// readOwnLabel reads the clicks on a segment that the user has made. Its name is the user's, so a parameter of that name need not be
+// meant by it, and is left alone unless it has the form of clicks.
+func readOwnLabel(req *annotation.Request, model annotation.Model) {
+	known := slices.ContainsFunc(model.Labels, func(s annotation.Segment) bool { return s.Name == req.LabelName })
+	if req.LabelName == "" || known || slices.Contains([]string{"foreground", "background", "roi"}, req.LabelName) {
+		return
+	}
+	if clicks, err := readClicks(req.Params, req.LabelName); err == nil && len(clicks) > 0 {
+		req.LabelClicks = append(req.LabelClicks, annotation.LabelClicks{Name: req.LabelName, Clicks: clicks})
+	}
+}
 
 // readLabelInfo reads [{"name":…,"id":…},…]. OHIF sends whole segment objects, with other members beside. A number that no voxel can
 // have is passed on as -1: the service knows which segments it needs.

@@ -207,6 +207,13 @@ func TestTrap08BoxesAndPointsOutside(t *testing.T) {
 			t.Errorf("roi %s: %d %s", roi, r.status, r.body)
 		}
 	}
+	for own, clicks := range map[string]string{"my lesion": `[[1,2,3]]`, "device": `["cpu"]`, "background": `[[1,1,1]]`} {
+		b.want(b.post("/infer/segmentation_spleen?image=case_0", params(fmt.Sprintf(`{"label":%q,%q:%s}`, own, own, clicks))), 200, "")
+		got := b.service.last(t).LabelClicks
+		if want := own == "my lesion"; want != (len(got) == 1 && got[0].Name == own) || !want && len(got) > 0 {
+			t.Errorf("a segment called %q has clicks %v", own, got)
+		}
+	}
 	for _, bad := range []string{`"foreground":"here"`, `"foreground":[[1,2]]`, `"background":[["a",1,2]]`, `"liver":[[1,2,3,4]]`} {
 		if r := b.post("/infer/segmentation_spleen?image=case_0", params(`{`+bad+`}`)); r.status != 400 || !strings.Contains(r.body, "[[i,j,k],…]") {
 			t.Errorf("%s: %d %s", bad, r.status, r.body)

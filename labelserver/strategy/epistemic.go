@@ -18,7 +18,8 @@ const EpistemicSuffix = "_epistemic"
 type Scorer interface {
 	// Version names the weights by which Score judges for a client now. What was scored by others is out of date.
 	Version(ctx context.Context, client string) (string, error)
-	// Content names what is in an image's file: a score holds for one content.
+	// Content names what is in an image's file: a score holds for one content. It is asked for every image, so it must not read or
+	// fetch them; an error says that the image cannot be scored now.
 	Content(ctx context.Context, item datastore.Item) (string, error)
 	// Score is the higher the less certain the model is. It may take seconds; it gives way to whoever waits for an answer.
 	Score(ctx context.Context, client string, item datastore.Item) (float64, error)
@@ -102,12 +103,13 @@ func (r *ranking) start(ctx context.Context, client, version string, items []dat
 		if len(missing) == scoredAtOnce {
 			break
 		}
-		if s, ok := r.scores[scoreKey{client, item.ID}]; ok && s.version == version {
-			if content, err := r.scorer.Content(ctx, item); err == nil && content == s.content {
-				continue
-			}
+		content, err := r.scorer.Content(ctx, item)
+		if err != nil {
+			continue
 		}
-		missing = append(missing, item)
+		if s, ok := r.scores[scoreKey{client, item.ID}]; !ok || s.version != version || s.content != content {
+			missing = append(missing, item)
+		}
 	}
 	if len(missing) == 0 {
 		return nil

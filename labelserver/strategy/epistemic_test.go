@@ -3,6 +3,7 @@ package strategy_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -32,6 +33,9 @@ func (j *judge) Version(context.Context, string) (string, error) {
 func (j *judge) Content(_ context.Context, item datastore.Item) (string, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.content[item.ID] == "far away" {
+		return "", errors.New("not here")
+	}
 	return j.content[item.ID], nil
 }
 
@@ -116,6 +120,25 @@ func TestLeastCertainFirst(t *testing.T) {
 	j.set(func() { j.values["c"], j.content = 1, map[string]string{"c": "changed"} })
 	if id, _ := next("ann"); id != "c" {
 		t.Errorf("got %s, want c whose file has changed", id)
+	}
+}
+
+// However many images cannot be judged, those that can are.
+func TestImagesFarAway(t *testing.T) {
+	w := newWorld()
+	j := &judge{values: map[string]float64{}, content: map[string]string{}, version: "1"}
+	for i := range 200 {
+		id := fmt.Sprintf("image %03d", i)
+		w.items = append(w.items, datastore.Item{ID: id, Info: &api.Object{}})
+		j.values[id], j.content[id] = float64(i), "far away"
+	}
+	j.content["image 150"] = "here"
+	next, _ := ranked(t, w, j, time.Minute)
+	if id, _ := next("ann"); id != "image 150" {
+		t.Errorf("got %s, want the one that could be judged", id)
+	}
+	if len(j.asked) != 1 {
+		t.Errorf("%d images were judged, want 1", len(j.asked))
 	}
 }
 
