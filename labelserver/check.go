@@ -37,7 +37,7 @@ type Check struct {
 // Checks are all things that a server with a configuration needs, in the order in which it needs them. They change nothing.
 func Checks(cfg *config.Config, version string) []Check {
 	return []Check{
-		{"studies", func(context.Context) (string, error) { return checkFolder(cfg) }},
+		{"studies", func(ctx context.Context) (string, error) { return checkStudies(ctx, cfg) }},
 		{"runtime", func(ctx context.Context) (string, error) { return checkRuntime(ctx, cfg) }},
 		{"app", func(ctx context.Context) (string, error) { return checkApp(ctx, cfg, version) }},
 		{"address", func(ctx context.Context) (string, error) { return checkAddress(ctx, cfg) }},
@@ -47,11 +47,37 @@ func Checks(cfg *config.Config, version string) []Check {
 	}
 }
 
+func checkStudies(ctx context.Context, cfg *config.Config) (string, error) {
+	if cfg.FromArchive() {
+		return checkArchive(ctx, cfg)
+	}
+	return checkFolder(cfg)
+}
+
+// checkArchive asks an archive for its series.
+func checkArchive(ctx context.Context, cfg *config.Config) (string, error) {
+	client, err := archiveClient(cfg)
+	if err != nil {
+		return "", err
+	}
+	defer client.CloseIdle()
+	filters, err := cfg.DICOMweb.Filters()
+	if err != nil {
+		return "", err
+	}
+	n := 0
+	for _, filter := range filters {
+		found, err := client.SearchSeries(ctx, filter)
+		if err != nil {
+			return "", fmt.Errorf("archive %s: %w", client.URL(), err)
+		}
+		n += len(found)
+	}
+	return fmt.Sprintf("archive %s has %d series that fit dicomweb.search", client.URL(), n), writableState(cfg)
+}
+
 // checkFolder tries whether the folder of studies can be read and written.
 func checkFolder(cfg *config.Config) (string, error) {
-	if strings.Contains(cfg.Studies, "://") {
-		return cfg.Studies + " is an address, which is asked when the server starts", nil
-	}
 	entries, err := os.ReadDir(cfg.Studies)
 	if errors.Is(err, os.ErrNotExist) {
 		parent := filepath.Dir(cfg.Studies)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"scrawl/adapters/dicomweb"
 	"scrawl/apps"
 	"scrawl/apps/interact"
 	"scrawl/engine/adapt"
@@ -34,6 +35,7 @@ type Server struct {
 	http      *httpapi.Server
 	annotator *annotation.Annotator
 	store     datastore.Store
+	archive   *dicomweb.Client // nil for a folder of studies
 	log       zerolog.Logger
 	audit     *obs.Audit
 	provider  string
@@ -95,8 +97,7 @@ func assemble(ctx context.Context, cfg *config.Config, p Parts) (*Server, *apps.
 	}); err != nil {
 		return nil, nil, err
 	}
-	s.store, err = openStore(cfg, p.Log)
-	return s, app, err
+	return s, app, s.openStore(ctx, app.Labels, p.Version)
 }
 
 // imageShare is how much of the memory decoded images may take; the rest is for weights and runs.
@@ -173,12 +174,16 @@ func (s *Server) listenerOf(app *apps.App, p Parts) (*httpapi.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return httpapi.New(httpapi.Options{
+	o := httpapi.Options{
 		Config: s.cfg, About: httpapi.About{Name: s.cfg.Server.Name, Description: app.Description, Version: p.Version},
 		Service: s.annotator, Recall: s.annotator, Status: s.status(app, sessions, p.Version), Store: images{s.store}, Codec: codec{}, Strategies: s.strategies(), Sessions: sessions,
 		Train: s.tasks.train, Scoring: s.tasks.scoring, Batch: s.tasks.batch, Models: s.networks,
 		Log: p.Log, LogFile: p.LogFile, Metrics: obs.NewMetrics(), Auth: login, Audit: s.audit,
-	})
+	}
+	if s.archive != nil { // a nil client in the interface would not be nil
+		o.Archive = s.archive
+	}
+	return httpapi.New(o)
 }
 
 // status returns what tells operators how the server is doing.

@@ -26,6 +26,7 @@ type Config struct {
 	Tasks     Tasks     `mapstructure:"tasks"`
 	Sessions  Sessions  `mapstructure:"sessions"`
 	Datastore Datastore `mapstructure:"datastore"`
+	DICOMweb  DICOMweb  `mapstructure:"dicomweb"`
 	Log       Log       `mapstructure:"log"`
 	State     State     `mapstructure:"state"`
 }
@@ -162,13 +163,20 @@ func Default() *Config {
 		Tasks:     Tasks{Train: true, Strategy: true, Scoring: true, BatchInfer: true},
 		Sessions:  Sessions{Enable: true, Expiry: time.Hour, MaxCount: 200, MaxBytes: 20 << 30},
 		Datastore: Datastore{FileExt: []string{"*.nii.gz", "*.nii", "*.nrrd", "*.jpg", "*.png", "*.tif", "*.svs", "*.xml"}, AutoReload: true},
+		DICOMweb:  defaultDICOMweb(),
 		Log:       Log{Level: "info", Format: "console", MaxBytes: 16 << 20},
 		State:     State{SnapshotBudget: 2 << 30},
 	}
 }
 
-// StateDir is where learned state, sessions and logs go: state.dir, or the folder .scrawl among the studies.
-func (c *Config) StateDir() string { return orIn(c.State.Dir, c.Studies, ".scrawl") }
+// StateDir is where learned state, sessions and logs go: state.dir, or the folder .scrawl among the studies, or for an archive a folder
+// of its own in ~/.local/state/scrawl.
+func (c *Config) StateDir() string {
+	if c.FromArchive() && c.State.Dir == "" {
+		return archiveStateDir(c.Studies)
+	}
+	return orIn(c.State.Dir, c.Studies, ".scrawl")
+}
 
 // VersionDir is where the versions of networks are kept, and LineageDir what annotators have taught them: folders of StateDir.
 func (c *Config) VersionDir() string { return filepath.Join(c.StateDir(), "networks") }
@@ -225,8 +233,17 @@ func (c *Config) Validate() error {
 		{distinct(c.Auth.Roles.User, c.Auth.Roles.Annotator, c.Auth.Roles.Reviewer, c.Auth.Roles.Admin), "auth.roles", c.Auth.Roles, "four different names"},
 		{c.Auth.Claims.Username != "" && c.Auth.Claims.Roles != "", "auth.claims", c.Auth.Claims, "names of members for username and roles"},
 		{c.Server.ShutdownTimeout > 0, "server.shutdown_timeout", c.Server.ShutdownTimeout, "a positive duration such as 30s"},
-		{c.Studies != "", "studies", c.Studies, "a folder"},
-		{!strings.Contains(c.Studies, "://"), "studies", c.Studies, "a folder: DICOMweb servers are not supported in this version"},
+		{validStudies(c.Studies), "studies", withoutPassword(c.Studies), "a folder, or the address of a DICOMweb archive such as http://127.0.0.1:8042/dicom-web, with credentials in dicomweb.username and dicomweb.password"},
+		{(c.DICOMweb.Username == "") == (c.DICOMweb.Password == ""), "dicomweb.password", c.DICOMweb.Password, "a password and a username, or neither"},
+		{c.DICOMweb.Token == "" || c.DICOMweb.TokenFile == "", "dicomweb.token_file", c.DICOMweb.TokenFile, "a token or a file with one"},
+		{validFilters(c.DICOMweb), "dicomweb.search", c.DICOMweb.Search, "at least one filter such as Modality=CT"},
+		{c.DICOMweb.Refresh > 0, "dicomweb.refresh", c.DICOMweb.Refresh, "a positive duration such as 30s"},
+		{c.DICOMweb.Timeout > 0, "dicomweb.timeout", c.DICOMweb.Timeout, "a positive duration such as 30s"},
+		{c.DICOMweb.ReadTimeout > 0, "dicomweb.read_timeout", c.DICOMweb.ReadTimeout, "a positive duration such as 30s"},
+		{c.DICOMweb.Retries >= 0, "dicomweb.retries", c.DICOMweb.Retries, "0 or more"},
+		{c.DICOMweb.CacheBytes >= 1<<20, "dicomweb.cache_bytes", c.DICOMweb.CacheBytes, "at least 1MiB"},
+		{c.DICOMweb.CacheExpiry > 0, "dicomweb.cache_expiry", c.DICOMweb.CacheExpiry, "a positive duration such as 168h"},
+		{c.DICOMweb.MaxSeries >= 1<<20, "dicomweb.max_series", c.DICOMweb.MaxSeries, "at least 1MiB"},
 		{c.App != "", "app", c.App, "the name of a built-in app such as scribbles, or a folder"},
 		{validDevice(c.Runtime.Device), "runtime.device", c.Runtime.Device, "cpu, cuda, cuda:N or auto"},
 		{c.Runtime.Threads >= 0, "runtime.threads", c.Runtime.Threads, "0 (all cores) or more"},

@@ -37,6 +37,18 @@ func TestDefaultFileSaysTheDefaults(t *testing.T) {
 	}
 }
 
+func TestEveryFileOfSettingsLoads(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(configs, "*.yaml"))
+	if err != nil || len(files) < 2 {
+		t.Fatalf("files %v, %v", files, err)
+	}
+	for _, file := range files {
+		if _, err := Load(file, nil, nil); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestSchemaCoversEveryKey(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(configs, "schema.json"))
 	if err != nil {

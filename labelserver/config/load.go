@@ -149,6 +149,8 @@ func parseText(text string, t reflect.Type) (any, error) {
 		return text, nil
 	case t.Kind() == reflect.Bool:
 		return parseBool(text)
+	case t.Kind() == reflect.Slice && strings.HasPrefix(strings.TrimSpace(text), "{"): // a filter of MONAI Label's, one of a list here
+		return []string{text}, nil
 	case t.Kind() == reflect.Slice && !strings.HasPrefix(strings.TrimSpace(text), "["):
 		return splitList(text), nil
 	}

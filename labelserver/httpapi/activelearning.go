@@ -2,6 +2,9 @@ package httpapi
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"net/http"
 	"strings"
 	"time"
@@ -28,30 +31,53 @@ func (s *Server) postActiveLearning(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
-	id, details, err := chosen.Next(ctx, params)
+	sample, item, err := s.nextSample(ctx, chosen, params)
 	if err != nil {
 		return err
 	}
-	if id == "" {
+	if sample == nil {
 		return reply(c, http.StatusOK, &api.Object{})
 	}
-	item, err := s.o.Store.Image(ctx, id)
-	if err != nil {
-		return err
-	}
-	sample := api.NewObject("id", id)
-	sample.Merge(details)
-	sample.Set("path", item.Path)
-	sample.Merge(item.Info)
-	if sum, err := s.checksum(c.Request().Context(), item); err == nil && sum != "" {
-		sample.Set("checksum", sum)
-	}
+	id := item.ID
 	if err := s.recordServed(c, item, name, params); err != nil {
 		return err
 	}
 	s.grantImage(c, id)
 	s.note(c, "image", id)
 	return reply(c, http.StatusOK, sample)
+}
+
+// maxGone bounds how many images that are gone one request passes over.
+const maxGone = 10
+
+// nextSample describes the image that a strategy picks, nil if there is none. Images that have gone since they were listed are passed
+// over: an archive's may at any time. An image that cannot be had now is no sample either, and its error says why.
+func (s *Server) nextSample(ctx context.Context, chosen Strategy, params *api.Object) (sample *api.Object, item datastore.Item, err error) {
+	for range maxGone {
+		id, details, err := chosen.Next(ctx, params)
+		if err != nil || id == "" {
+			return nil, item, err
+		}
+		var sum string
+		if item, err = s.o.Store.Image(ctx, id); err == nil {
+			sum, err = s.checksum(ctx, item)
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case errors.Is(err, datastore.ErrUnavailable), ctx.Err() != nil:
+			return nil, item, err
+		}
+		sample := api.NewObject("id", id)
+		sample.Merge(details)
+		sample.Set("path", item.Path)
+		sample.Merge(item.Info)
+		if sum != "" {
+			sample.Set("checksum", sum)
+		}
+		return sample, item, nil
+	}
+	return nil, item, fmt.Errorf("the last %d images picked are gone: %w", maxGone, datastore.ErrUnavailable)
 }
 
 func (s *Server) strategy(name string) (Strategy, error) {

@@ -78,8 +78,8 @@ func (s *Server) trainingPairs(ctx context.Context) ([]*api.Object, error) {
 }
 
 // storedImage is an image of the datastore as a request's image.
-func (s *Server) storedImage(id string) (annotation.Image, error) {
-	item, err := s.o.Store.Image(context.Background(), id)
+func (s *Server) storedImage(ctx context.Context, id string) (annotation.Image, error) {
+	item, err := s.o.Store.Image(ctx, id)
 	if err != nil {
 		return annotation.Image{}, err
 	}
@@ -295,13 +295,34 @@ func (s *Server) putLabel(c echo.Context) error {
 		return err
 	}
 	defer done()
-	if err := s.o.Store.SaveLabel(ctx, id, tag, ext, path, info); err != nil {
+	// A label that is stored here but not taken by the archive is the user's work all the same; its error comes after.
+	undelivered := s.o.Store.SaveLabel(ctx, id, tag, ext, path, info)
+	if undelivered != nil && !errors.Is(undelivered, datastore.ErrUndelivered) {
+		return undelivered
+	}
+	if err := s.o.Service.Submitted(ctx, s.submission(id, tag, info)); err != nil || undelivered != nil {
+		return errors.Join(undelivered, err)
+	}
+	answer := api.NewObject("image", id, "label", id)
+	if err := s.addDelivery(ctx, answer, id, tag); err != nil {
 		return err
 	}
-	if err := s.o.Service.Submitted(ctx, s.submission(id, tag, info)); err != nil {
+	return reply(c, http.StatusOK, answer)
+}
+
+// addDelivery adds to the answer for a final label what became of it in the archive, which Slicer shows to its user.
+func (s *Server) addDelivery(ctx context.Context, answer *api.Object, id, tag string) error {
+	if s.o.Archive == nil || tag != tagFinal {
+		return nil
+	}
+	item, err := s.o.Store.Label(ctx, id, tag)
+	if err != nil {
 		return err
 	}
-	return reply(c, http.StatusOK, api.NewObject("image", id, "label", id))
+	if archive, ok := item.Info.Object("archive"); ok {
+		answer.Set("archive", archive)
+	}
+	return nil
 }
 
 func (s *Server) submission(id, tag string, info *api.Object) annotation.Submission {
@@ -317,7 +338,7 @@ func (s *Server) storedLabel(ctx context.Context, id, tag string) (*volume.Label
 		return nil, err
 	}
 	if item.Ext == ".bin" {
-		image, err := s.storedImage(id)
+		image, err := s.storedImage(ctx, id)
 		if err != nil {
 			return nil, err
 		}

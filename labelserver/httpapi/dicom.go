@@ -364,7 +364,7 @@ func (s *Server) convertLabel(ctx context.Context, id string, file *api.File, in
 	if err != nil || !is {
 		return file.Path, file.Ext, done, err
 	}
-	image, err := s.storedImage(id)
+	image, err := s.storedImage(ctx, id)
 	if err != nil {
 		return "", "", done, err
 	}

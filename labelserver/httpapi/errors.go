@@ -11,10 +11,12 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"scrawl/adapters/dicomweb"
 	"scrawl/adapters/volume"
 	"scrawl/labelserver/annotation"
 	"scrawl/labelserver/api"
 	"scrawl/labelserver/auth"
+	"scrawl/labelserver/datastore"
 	"scrawl/labelserver/obs"
 	"scrawl/labelserver/session"
 )
@@ -89,7 +91,16 @@ func errorAnswer(err error) *api.Error {
 		return api.Errorf(routed.Code, "%s", http.StatusText(routed.Code))
 	}
 	status := http.StatusInternalServerError
+	var large *http.MaxBytesError
 	switch {
+	case errors.As(err, &large):
+		status = http.StatusRequestEntityTooLarge
+	case errors.Is(err, dicomweb.ErrPath):
+		status = http.StatusNotFound
+	case errors.Is(err, datastore.ErrUndelivered), errors.Is(err, dicomweb.ErrRefused), errors.Is(err, dicomweb.ErrProtocol):
+		status = http.StatusBadGateway
+	case errors.Is(err, datastore.ErrUnavailable), errors.Is(err, dicomweb.ErrUnavailable):
+		status = http.StatusServiceUnavailable
 	case errors.Is(err, annotation.NotFound), errors.Is(err, session.ErrNotFound), errors.Is(err, fs.ErrNotExist):
 		status = http.StatusNotFound
 	case errors.Is(err, annotation.Invalid), errors.Is(err, session.ErrArchive), errors.Is(err, volume.ErrFormat),

@@ -131,7 +131,7 @@ func (s *Server) readInfer(c echo.Context, model string, params *api.Object, for
 		return nil, err
 	}
 	req := &annotation.Request{ID: obs.RequestID(c.Request().Context()), Model: model, Params: params, SessionID: query.Get("session_id")}
-	if req.Image, err = s.inferImage(req, query.Get("image"), form.File("file")); err != nil {
+	if req.Image, err = s.inferImage(c.Request().Context(), req, query.Get("image"), form.File("file")); err != nil {
 		return nil, err
 	}
 	if err := readInteraction(req, described); err != nil {
@@ -155,7 +155,7 @@ func (s *Server) model(name string) (annotation.Model, error) {
 }
 
 // inferImage finds the image of a request: the session's, the one named in params, the uploaded file or the one in the address.
-func (s *Server) inferImage(req *annotation.Request, id string, file *api.File) (annotation.Image, error) {
+func (s *Server) inferImage(ctx context.Context, req *annotation.Request, id string, file *api.File) (annotation.Image, error) {
 	if req.SessionID != "" && s.o.Sessions != nil {
 		image, err := s.sessionImage(req.SessionID)
 		if err == nil || !errors.Is(err, session.ErrNotFound) {
@@ -164,12 +164,12 @@ func (s *Server) inferImage(req *annotation.Request, id string, file *api.File) 
 	}
 	req.SessionID = "" // an unknown session is ignored: the image then decides
 	if named, ok := req.Params.Text("image"); ok && named != "" {
-		return s.storedImage(named)
+		return s.storedImage(ctx, named)
 	}
 	if file != nil {
 		return s.uploadedImage(file), nil
 	}
-	return s.storedImage(id)
+	return s.storedImage(ctx, id)
 }
 
 func (s *Server) uploadedImage(file *api.File) annotation.Image {

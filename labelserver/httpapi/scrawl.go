@@ -86,7 +86,7 @@ func (s *Server) queryImage(c echo.Context) (annotation.Image, error) {
 	if err != nil {
 		return annotation.Image{}, err
 	}
-	return s.storedImage(id)
+	return s.storedImage(c.Request().Context(), id)
 }
 
 func (s *Server) queryWork(c echo.Context) (annotation.Work, error) {

@@ -60,6 +60,8 @@ type Options struct {
 	Auth *auth.Authenticator
 	// Audit is where events are written down; nil means nowhere.
 	Audit *obs.Audit
+	// Archive is what viewers' requests for images are passed on to; nil means that images are in a folder.
+	Archive Archive
 	// UploadDir is where uploads are put while a request lasts, the system's temporary folder if "".
 	UploadDir string
 }
@@ -78,6 +80,8 @@ type Server struct {
 	metrics serverMetrics
 	stages  stages
 
+	forwarded chan struct{} // one for each request under way to the archive
+
 	checksums datastore.Checksums
 }
 
@@ -86,7 +90,7 @@ func New(o Options) (*Server, error) {
 	if o.Config == nil || o.Service == nil || o.Recall == nil || o.Status == nil || o.Store == nil || o.Codec == nil || o.Metrics == nil {
 		return nil, errors.New("http server: Config, Service, Recall, Status, Store, Codec and Metrics are required")
 	}
-	s := &Server{o: o, echo: echo.New(), metrics: newServerMetrics(o.Metrics)}
+	s := &Server{o: o, echo: echo.New(), metrics: newServerMetrics(o.Metrics), forwarded: make(chan struct{}, maxForwarded)}
 	if err := s.renderPages(); err != nil {
 		return nil, fmt.Errorf("http server: %w", err)
 	}
@@ -225,6 +229,8 @@ func (s *Server) register() {
 	g.DELETE("/session/:id", s.deleteSession)
 
 	g.GET("/ohif/*", s.getOHIF)
+	g.GET("/proxy/dicom/*", s.proxyDICOM)
+	g.POST("/proxy/dicom/*", s.proxyDICOM)
 	g.GET("/static/favicon.ico", s.getStaticFavicon)
 
 	g.GET("/logs/", s.getLogs)

@@ -73,7 +73,7 @@ func TestPages(t *testing.T) {
 	b.want(b.get("/logs/?lines=0"), 200, "one\ntwo\nthree\nfour\n")
 	b.want(b.get("/logs/?lines=x"), 422, "")
 	b.want(b.get("/logs/gpu"), 404, "")
-	for _, path := range []string{"/nope", "/infer/", "/infer/a/b", "/ohif/", "/proxy/dicom/qido/series"} {
+	for _, path := range []string{"/nope", "/infer/", "/infer/a/b", "/ohif/"} {
 		b.want(b.get(path), 404, `{"detail":"Not Found"}`)
 	}
 	b.want(b.get("/session/"), 405, `{"detail":"Method Not Allowed"}`)

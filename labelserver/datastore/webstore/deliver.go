@@ -42,7 +42,8 @@ func (s *Store) deliver(ctx context.Context, of *series) error {
 		return errors.Join(s.note(ctx, of.uid, stateStored, "", *encoded), os.Remove(s.outboxPath(of.uid)))
 	case ctx.Err() != nil && s.ctx.Err() == nil, passing(err):
 		s.o.Log.Warn().Err(err).Str("series", of.uid).Msg("label cannot be stored in the archive now, it is kept and sent again")
-		s.wakeDelivery()
+		s.down.Store(true)
+		signal(s.wake)
 		return s.note(context.WithoutCancel(ctx), of.uid, statePending, err.Error(), *encoded)
 	case s.ctx.Err() != nil:
 		return nil // sent after the next start
@@ -135,22 +136,6 @@ func (s *Store) encode(ctx context.Context, w io.Writer, of *series, m *volume.L
 	return &e, nil
 }
 
-// Segmentation makes a DICOM segmentation of a label map on the grid of an image, without storing it. info may name the labels under
-// label_info.
-func (s *Store) Segmentation(ctx context.Context, id string, m *volume.LabelMap, info *api.Object) ([]byte, error) {
-	_, of, err := s.find(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	segments := segmentsOf(m, info, nil, s.o.Labels)
-	if len(segments) == 0 {
-		return nil, fmt.Errorf("no voxel of the label has a value, and a segmentation cannot be empty: %w", datastore.ErrInvalid)
-	}
-	var b bytes.Buffer
-	_, err = s.encode(ctx, &b, of, m, segments)
-	return b.Bytes(), err
-}
-
 // send stores what is in the outbox in the archive.
 func (s *Store) send(ctx context.Context, of *series) error {
 	path := s.outboxPath(of.uid)
@@ -185,9 +170,9 @@ func (s *Store) addOwn(of *series, e Encoded) {
 	s.listing.Store(&next)
 }
 
-func (s *Store) wakeDelivery() {
+func signal(c chan<- struct{}) {
 	select {
-	case s.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default: // it is awake already
 	}
 }
@@ -195,7 +180,8 @@ func (s *Store) wakeDelivery() {
 // maxRedeliver bounds the growing pause between deliveries.
 const maxRedeliver = 10 * time.Minute
 
-// deliverLater sends pending labels again until the store is closed. What was refused is tried once after the start: somebody may have
+// deliverLater sends pending labels again until the store is closed: after a pause that grows, and as soon as the archive answers
+// again. What was refused is tried once after the start: somebody may have
 // mended what was wrong.
 func (s *Store) deliverLater() {
 	pause := s.o.Redeliver
@@ -214,6 +200,7 @@ func (s *Store) deliverLater() {
 		case <-s.wake:
 			left = max(left, 1)
 			continue
+		case <-s.back:
 		case <-again:
 		}
 		left = s.deliverPending(false)

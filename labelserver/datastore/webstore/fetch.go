@@ -51,6 +51,9 @@ func (s *Store) openImage(ctx context.Context, of *series) (*os.File, error) {
 
 // openMade opens a file of the cache that make makes of a series' instances, if need be.
 func (s *Store) openMade(ctx context.Context, of *series, path string, produce func(ctx context.Context) error) (*os.File, error) {
+	if ctx.Err() != nil {
+		ctx = s.ctx // asked for behind the answer to a request: the time of the fetch is the limit
+	}
 	fresh := s.cache.validatedWithin(of.uid, s.o.Refresh)
 	for range 4 {
 		if fresh {

@@ -242,6 +242,20 @@ func TestSubmitWhileDown(t *testing.T) {
 	}
 }
 
+// A label that waits is sent as soon as the archive answers again, not after the pause.
+func TestArchiveComesBack(t *testing.T) {
+	b := newBench(t, func(o *Options) { o.Redeliver = time.Hour })
+	_ = b.voxels(ctOne)
+	b.archive.Fail(dicomwebtest.Fault{Do: dicomwebtest.Drop})
+	b.must(b.submit(ctOne, 3, 1))
+	_, _ = b.completed()
+	b.archive.Mend()
+	b.eventually("the label is in the archive", func() bool {
+		_, completed := b.completed()
+		return completed == 1 && b.state(ctOne) == stateStored
+	})
+}
+
 func TestLabelsThatCannotBeSent(t *testing.T) {
 	b := newBench(t)
 	ctx := t.Context()
@@ -363,22 +377,4 @@ func TestSegmentNames(t *testing.T) {
 	if colored[0].Color == nil || *colored[0].Color != [3]float64{1, 0, 0.2} || colored[1].Color != nil || colored[2].Color != nil {
 		t.Errorf("colours are %v", colored)
 	}
-}
-
-func TestSegmentation(t *testing.T) {
-	b := newBench(t)
-	m := volume.NewLabelMap(geometry(3))
-	_, err := b.Segmentation(t.Context(), ctOne, m, nil)
-	b.fails(err, datastore.ErrInvalid, "empty")
-	m.Labels[0] = 1
-	file, err := b.Segmentation(t.Context(), ctOne, m, nil)
-	b.must(err)
-	if uid, err := dicomweb.InstanceUID(bytes.NewReader(file)); err != nil || uid != "2.25.1.1" {
-		t.Errorf("segmentation %q, %v", uid, err)
-	}
-	if n := len(b.segs()); n != 0 {
-		t.Error("it was stored")
-	}
-	_, err = b.Segmentation(t.Context(), "1.9.9", m, nil)
-	b.fails(err, fs.ErrNotExist)
 }

@@ -83,13 +83,14 @@ func (l *listing) segmentation(id, uid string) *segmentation {
 // patience is how long a call waits for the list to be renewed before it takes the old one.
 const patience = 300 * time.Millisecond
 
-// current is the list, renewed if it is old and the archive quick. The old one stands in as long as the archive does not answer.
+// current is the list, renewed if it is old and the archive quick. The old one stands in as long as the archive does not answer, and
+// only one call in Options.Refresh waits for it.
 func (s *Store) current(ctx context.Context) (*listing, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	list := s.listing.Load()
-	if s.o.Now().Sub(list.at) < s.o.Refresh {
+	if s.o.Now().Sub(list.at) < s.o.Refresh || !s.isTime() {
 		return list, nil
 	}
 	done := s.fetches.DoChan("listing", func() (any, error) {
@@ -107,6 +108,18 @@ func (s *Store) current(ctx context.Context) (*listing, error) {
 	case <-timer.C:
 	}
 	return s.listing.Load(), nil
+}
+
+// isTime reports whether the last try to renew the list is long enough ago, and counts as one if so.
+func (s *Store) isTime() bool {
+	s.change.Lock()
+	defer s.change.Unlock()
+	now := s.o.Now()
+	if now.Sub(s.tried) < s.o.Refresh {
+		return false
+	}
+	s.tried = now
+	return true
 }
 
 // refresh asks the archive for its series and segmentations.
@@ -137,6 +150,9 @@ func (s *Store) refresh(ctx context.Context) error {
 	defer s.change.Unlock()
 	s.keepOwn(next)
 	s.listing.Store(next)
+	if s.down.Swap(false) {
+		signal(s.back)
+	}
 	return nil
 }
 

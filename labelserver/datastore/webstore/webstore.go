@@ -108,9 +108,12 @@ type Store struct {
 	listing atomic.Pointer[listing]
 	fetches singleflight.Group
 
-	change   sync.Mutex // guards replacing the listing
-	delivery keyed      // one delivery and one change of a label at a time, by image
-	wake     chan struct{}
+	change   sync.Mutex    // guards replacing the listing, and tried
+	tried    time.Time     // when the listing was last to be renewed
+	delivery keyed         // one delivery and one change of a label at a time, by image
+	wake     chan struct{} // there is a label to send again
+	back     chan struct{} // the archive answers again
+	down     atomic.Bool   // a label could not be sent since the archive last answered
 
 	ctx    context.Context // ends with Close
 	stop   context.CancelFunc
@@ -144,7 +147,7 @@ func open(ctx context.Context, o Options) (*Store, error) {
 	if ok, err := lock.TryLock(); err != nil || !ok {
 		return nil, errors.Join(fmt.Errorf("another server uses the cache %s, want a folder for each (state.dir)", o.CacheDir), err)
 	}
-	s := &Store{o: o, client: o.Client, dir: dir, lock: lock, wake: make(chan struct{}, 1)}
+	s := &Store{o: o, client: o.Client, dir: dir, lock: lock, wake: make(chan struct{}, 1), back: make(chan struct{}, 1)}
 	s.local, err = localstore.Open(localstore.Options{
 		Dir: dir, Patterns: []string{"*.nii.gz", "*.nii", "*.nrrd", "*.bin", "*.json"}, Detached: true, MaxBytes: o.MaxUpload, Now: o.Now, Log: o.Log,
 	})

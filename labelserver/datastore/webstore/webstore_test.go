@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -198,6 +199,26 @@ func TestArchiveDown(t *testing.T) {
 	b.fails(err, datastore.ErrUnavailable)
 	b.must(b.Close())
 	b.fails(b.tryOpen(), datastore.ErrUnavailable, b.archive.URL())
+}
+
+// While the archive is silent, status is told from the last list, and the archive is not asked again and again.
+func TestArchiveSilent(t *testing.T) {
+	var passed atomic.Int64
+	start := time.Now()
+	b := newBench(t, func(o *Options) {
+		o.Now, o.Refresh = func() time.Time { return start.Add(time.Duration(passed.Load())) }, time.Minute
+	})
+	b.archive.Fail(dicomwebtest.Fault{Do: dicomwebtest.Late(time.Hour)})
+	passed.Store(int64(2 * time.Minute))
+	asked := len(b.archive.Requests())
+	for range 20 {
+		if total, _ := b.completed(); total != 3 {
+			t.Errorf("%d images", total)
+		}
+	}
+	if n := len(b.archive.Requests()) - asked; n != 1 {
+		t.Errorf("the archive was asked %d times", n)
+	}
 }
 
 func TestSeriesThatChange(t *testing.T) {
