@@ -28,10 +28,11 @@ type upload struct {
 	data []byte
 }
 
-func post(t *testing.T, address string, f form) (int, http.Header, []byte) {
+// encode makes the body of a request.
+func (f form) encode(t *testing.T) (contentType string, body []byte) {
 	t.Helper()
-	var body bytes.Buffer
-	w := multipart.NewWriter(&body)
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
 	if f.params != "" {
 		if err := w.WriteField("params", f.params); err != nil {
 			t.Fatal(err)
@@ -49,11 +50,23 @@ func post(t *testing.T, address string, f form) (int, http.Header, []byte) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address, &body)
+	return w.FormDataContentType(), b.Bytes()
+}
+
+// sendForm sends a form to an address, or nothing where the form is empty.
+func sendForm(t *testing.T, method, address string, f form) (int, http.Header, []byte) {
+	t.Helper()
+	contentType, body := "", []byte(nil)
+	if f.params != "" || len(f.files) > 0 {
+		contentType, body = f.encode(t)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, address, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Content-Type", w.FormDataContentType())
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +77,11 @@ func post(t *testing.T, address string, f form) (int, http.Header, []byte) {
 		t.Fatal(err)
 	}
 	return resp.StatusCode, resp.Header, data
+}
+
+func post(t *testing.T, address string, f form) (int, http.Header, []byte) {
+	t.Helper()
+	return sendForm(t, http.MethodPost, address, f)
 }
 
 func labelBytes(t *testing.T, m *volume.LabelMap) []byte {

@@ -104,8 +104,15 @@ func serveApp(t *testing.T, app string, images map[string]*volume.Volume) (addre
 // serveFolder serves an app on a folder and returns its address.
 func serveFolder(t *testing.T, app, studies string) (address string) {
 	t.Helper()
+	return serveConfig(t, map[string]any{"app": app, "studies": studies, "state.dir": t.TempDir()})
+}
+
+// serveConfig serves on a free port with the settings given.
+func serveConfig(t *testing.T, settings map[string]any) (address string) {
+	t.Helper()
 	lib := orttest.Library(t)
-	cfg, err := config.Load("", nil, map[string]any{"app": app, "studies": studies, "server.port": 0, "state.dir": t.TempDir()})
+	settings["server.port"] = 0
+	cfg, err := config.Load("", nil, settings)
 	if err != nil {
 		t.Fatal(err)
 	}
