@@ -397,8 +397,10 @@ func (in Input) intensities() (percentiles [2]float64, window *[2]float64, err e
 
 // standardised puts the standardisation of the image's channels in front of the network, so that everything else, augmentation among it,
 // goes on seeing intensities from 0 to 1.
-func (in Input) standardised(m *onnx.Model) (*onnx.Model, error) {
-	if in.Mean == nil && in.Std == nil {
+// A network with classes that sees the image in several channels is given it once.
+func (in Input) standardised(m *onnx.Model, classes bool) (*onnx.Model, error) {
+	classes = classes && len(in.Channels) > 1
+	if in.Mean == nil && in.Std == nil && !classes {
 		return m, nil
 	}
 	images := 0
@@ -406,6 +408,9 @@ func (in Input) standardised(m *onnx.Model) (*onnx.Model, error) {
 		if c == string(interact.ChannelImage) {
 			images++
 		}
+	}
+	if in.Mean == nil && in.Std == nil {
+		in.Mean, in.Std = make([]float64, images), slices.Repeat([]float64{1}, images)
 	}
 	if len(in.Mean) != images || len(in.Std) != images {
 		return nil, fmt.Errorf("mean %v and std %v: one number for each of the %d channels that show the image is wanted", in.Mean, in.Std, images)
@@ -423,15 +428,15 @@ func (in Input) standardised(m *onnx.Model) (*onnx.Model, error) {
 		mean[i], std[i] = float32(in.Mean[k]), float32(in.Std[k])
 		k++
 	}
-	return adapt.Standardised(m, mean, std)
+	return adapt.Standardised(m, mean, std, classes)
 }
 
 // ofClasses is the input of a network with classes.
 func (in Input) ofClasses() (segment.Input, error) {
 	v := segment.Input{Patch: in.Patch, Multiple: max(in.Multiple, 1), Overlap: in.Overlap, Spacing: in.Spacing, Orientation: in.Orientation}
 	switch {
-	case !slices.Equal(in.Channels, []string{string(interact.ChannelImage)}):
-		return v, fmt.Errorf("channels %v: a network with classes sees the image alone, [image] is wanted", in.Channels)
+	case len(in.Channels) == 0 || slices.ContainsFunc(in.Channels, func(c string) bool { return c != string(interact.ChannelImage) }):
+		return v, fmt.Errorf("channels %v: a network with classes sees the image alone, [image] is wanted, once for each of its channels", in.Channels)
 	case in.Grid != 0 || in.Focus != 0 || in.Prompts != "" || in.Radius != 0 || in.Previous != "":
 		return v, errors.New("grid, focus, prompts, radius and previous are of networks without classes; patch is wanted here")
 	case in.Fit != "" && in.Fit != "windows" && in.Fit != "resize":
@@ -491,7 +496,7 @@ func (a *App) LoadData(m Model, data []byte, compile adapt.Compiler) (Loaded, er
 	if err != nil {
 		return Loaded{}, fmt.Errorf("model %q: %s: %w", m.Name, m.File, err)
 	}
-	if parsed, err = m.Input.standardised(parsed); err != nil {
+	if parsed, err = m.Input.standardised(parsed, m.Classes != nil); err != nil {
 		return Loaded{}, fmt.Errorf("model %q: %w", m.Name, err)
 	}
 	net, err := adapt.NewNetwork(parsed, adapt.Trainable{Part: adapt.Part(m.Trainable.Part), Include: m.Trainable.Include, Exclude: m.Trainable.Exclude})
@@ -561,4 +566,9 @@ func (a *App) readModel(name string) ([]byte, error) {
 		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxModel)
 	}
 	return data, nil
+}
+
+// NewClass gives a label the class of that index of a network with classes.
+func NewClass(label string, index int) segment.Class {
+	return segment.Class{Label: label, Index: index}
 }

@@ -39,6 +39,10 @@ func TestScript(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(archive) }))
 	t.Cleanup(server.Close) // the scripts run in parallel, after this function
 	sum := sha256.Sum256(archive)
+	network, err := filepath.Abs(filepath.Join("..", "..", "engine", "onnx", "testdata", "unet_instance_nearest_17.onnx"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Condition: func(cond string) (bool, error) {
@@ -46,6 +50,7 @@ func TestScript(t *testing.T) {
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("LIBRARY", library)
+			env.Setenv("NETWORK", network)
 			env.Setenv("ARCHIVE_URL", server.URL+"/onnxruntime.zip")
 			env.Setenv("ARCHIVE_SHA256", hex.EncodeToString(sum[:]))
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, "cache"))

@@ -20,14 +20,14 @@ import (
 func newModelCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "model",
-		Short: "List, choose and promote the versions of served networks",
+		Short: "Look at networks, make apps of them, and choose and promote their versions",
 		Long: `Training, uploads and promotion make versions of a network: whole files, kept with what
 they were made from. One of them is served; version 0 is the app's own. A server on the same
 folder of studies follows a change within seconds, without a pause.`,
 		Args: unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(newModelVersionsCommand(), newModelRollbackCommand(), newModelTaughtCommand(), newModelPromoteCommand())
+	c.AddCommand(newModelVersionsCommand(), newModelRollbackCommand(), newModelTaughtCommand(), newModelPromoteCommand(), newModelInspectCommand(), newModelImportCommand())
 	return c
 }
 

@@ -378,13 +378,21 @@ func model(g *onnx.Graph) *onnx.Model {
 	return &onnx.Model{IRVersion: 9, Producer: "scrawl", Opsets: map[string]int64{"": onnx.Opset}, Graph: g}
 }
 
+// rawInput is the name of the input of networks with a standardisation in front.
+const rawInput = "scrawl_intensities"
+
 // Standardised returns the model with (x − mean) / std in front of it, one pair of numbers for each channel of its one input
-// [N,C,…]: networks are often trained on standardised intensities, while everything here goes by those from 0 to 1.
-func Standardised(m *onnx.Model, mean, std []float32) (*onnx.Model, error) {
+// [N,C,…]: networks are often trained on standardised intensities, while everything here goes by those from 0 to 1. A network that sees the
+// image more than once, as those for colour pictures do, may be given it once: with once set the input has one channel, which is shown
+// to the network in all of its own. A model that has this in front already, as trained versions of it do, is returned as it is.
+func Standardised(m *onnx.Model, mean, std []float32, once bool) (*onnx.Model, error) {
 	if len(m.Graph.Inputs) != 1 {
 		return nil, fmt.Errorf("standardise the input of a network: it has %d, one is wanted", len(m.Graph.Inputs))
 	}
 	in := m.Graph.Inputs[0]
+	if in.Name == rawInput {
+		return m, nil
+	}
 	if len(in.Shape) < 3 || !in.Shape[1].Known() || int(in.Shape[1].Size) != len(mean) || len(std) != len(mean) {
 		return nil, fmt.Errorf("standardise the input %q of shape %v by %d means and %d deviations: one pair a channel is wanted", in.Name, in.Shape, len(mean), len(std))
 	}
@@ -394,10 +402,20 @@ func Standardised(m *onnx.Model, mean, std []float32) (*onnx.Model, error) {
 	}
 	g := &onnx.Graph{Name: m.Graph.Name, Outputs: m.Graph.Outputs, Initializers: slices.Clone(m.Graph.Initializers), Summaries: m.Graph.Summaries}
 	raw := in
-	raw.Name = in.Name + "_raw"
-	g.Inputs = []onnx.Value{raw}
+	raw.Name = rawInput
 	b := onnx.NewBuilder(g, "standard_")
-	centred := b.Op("Sub", []string{raw.Name, b.Const(tensor.Must(shape, mean))})
+	seen := raw.Name
+	if once {
+		raw.Shape = slices.Clone(in.Shape)
+		raw.Shape[1] = onnx.Dim{Size: 1}
+		repeated := make([]string, len(mean))
+		for i := range repeated {
+			repeated[i] = raw.Name
+		}
+		seen = b.Op("Concat", repeated, onnx.WithInt("axis", 1))
+	}
+	g.Inputs = []onnx.Value{raw}
+	centred := b.Op("Sub", []string{seen, b.Const(tensor.Must(shape, mean))})
 	scaled := b.Op("Div", []string{centred, b.Const(tensor.Must(shape, std))})
 	b.Alias(scaled, in.Name)
 	g.Nodes = append(g.Nodes, m.Graph.Nodes...)
@@ -405,3 +423,6 @@ func Standardised(m *onnx.Model, mean, std []float32) (*onnx.Model, error) {
 	out.Graph = g
 	return &out, nil
 }
+
+// Single reports whether the network has one output channel, the logit of the object against the background.
+func (n *Network) Single() bool { return n.single }

@@ -78,6 +78,14 @@ func normalisationWeights(g *onnx.Graph) map[string]bool {
 				}
 			}
 			normalised[out] = true
+		case "Conv":
+			// One factor and summand a channel may be written as a convolution of single pixels.
+			if w := n.Input(1); normalised[n.Input(0)] && isWeight[w] && eachChannelAlone(g.Initializer(w)) {
+				found[w] = true
+				if isWeight[n.Input(2)] {
+					found[n.Input(2)] = true
+				}
+			}
 		case "Sqrt":
 			rooted[out] = true
 		case "Reciprocal":
@@ -99,6 +107,12 @@ func normalisationWeights(g *onnx.Graph) map[string]bool {
 		}
 	}
 	return found
+}
+
+// eachChannelAlone reports a kernel [C,1,1,…] of single pixels.
+func eachChannelAlone(kernel *tensor.Tensor) bool {
+	s := kernel.Shape()
+	return len(s) > 2 && kernel.Len() == s[0]
 }
 
 // exampleSize is the size that a network's free spatial axes are given to see which features are coarse.

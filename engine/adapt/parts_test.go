@@ -79,7 +79,7 @@ func TestStandardised(t *testing.T) {
 	for c := range channels {
 		mean[c], std[c] = 0.4+0.1*float32(c), 0.2+0.05*float32(c)
 	}
-	s, err := adapt.Standardised(m, mean, std)
+	s, err := adapt.Standardised(m, mean, std, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestStandardised(t *testing.T) {
 			t.Fatalf("pixel %d: %g, want %g", i, got[i], w)
 		}
 	}
-	if _, err := adapt.Standardised(m, mean[:0], std[:0]); err == nil {
+	if _, err := adapt.Standardised(m, mean[:0], std[:0], false); err == nil {
 		t.Error("no means for a network with channels were taken")
 	}
 }
