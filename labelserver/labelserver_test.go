@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -185,6 +186,14 @@ type tour struct {
 	Completed      int
 	UnknownModel   any `json:"unknown_model"`
 
+	Trainers      []string
+	TrainStarted  []any          `json:"train_started"`
+	TrainStopped  []any          `json:"train_stopped"`
+	TrainDone     string         `json:"train_done"`
+	TrainStats    map[string]any `json:"train_stats"`
+	TrainStopNone any            `json:"train_stop_none"`
+	Batch, Scores []any
+
 	Grown      []int          // voxels of the deepgrow answers
 	Clicked    []int          // labels of the voxels clicked on, by the last of them
 	GrownBack  bool           `json:"grown_back"`
@@ -225,7 +234,9 @@ func TestPythonClient(t *testing.T) {
 	volumeFile := encode(t, filepath.Join(dir, "volume.nii.gz"), func(w io.Writer) error {
 		return format.Encode("x.nii.gz", w, image, format.Options{DType: "int16", Compress: true})
 	})
-	cmd := exec.CommandContext(t.Context(), python, "testdata/client_tour.py", address, volumeFile, first, second, labelInfo)
+	_, truth := phantom.Abdomen(image.Size, image.Spacing, 1)
+	finished := write("finished.nii.gz", liverAndSpleen(truth))
+	cmd := exec.CommandContext(t.Context(), python, "testdata/client_tour.py", address, volumeFile, first, second, labelInfo, finished)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -265,6 +276,11 @@ func checkTour(t *testing.T, got tour, g volume.Geometry, foreground [][3]int) {
 	want("a label saved as final and read back", got.Saved["label"] == "case_0" && got.LabelEqual && got.Completed == 1)
 	want("the objects", slices.Equal(got.Objects["case_0"], []string{"final"}) && got.Objects["My Volume 1+2"] != nil)
 	want("an unknown model refused", got.UnknownModel == float64(404))
+	want("trainers", slices.Equal(got.Trainers, []string{"scribbles", "organs"}))
+	want("a training that runs", slices.Equal(got.TrainStarted, []any{"SUBMITTED", true}))
+	want("a training that stops", slices.Equal(got.TrainStopped, []any{"STOPPED", true, true, false}) && got.TrainStopNone == nil)
+	want("a training that ends", got.TrainDone == "DONE" && got.TrainStats["epoch"] == 1.0 && got.TrainStats["total_time"] != nil && got.TrainStats["best_metric"] != nil)
+	want("all images answered and scored", fmt.Sprint(got.Batch) == "[200 [My Volume 1+2 case_0]]" && fmt.Sprint(got.Scores) == "[200 [case_0]]")
 	want("clicks that grow a segment", len(got.Grown) == 2 && got.Grown[0] > 0 && slices.Equal(got.Clicked, []int{1, 1, 0}) && got.GrownBack)
 	want("one slice of dimension 2", slices.Equal(got.FlatSlices, []int{4}))
 	want("clicks on two labels", slices.Equal(got.Edited, []int{1, 2, 0}) && got.EditNames["liver"] == 1 && got.EditNames["spleen"] == 2)

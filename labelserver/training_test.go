@@ -79,23 +79,13 @@ func newSite(t *testing.T) *site {
 		}
 	}
 	s := &site{t: t, truth: map[string]*volume.LabelMap{}}
-	numbers := phantom.Labels()
 	if err := os.MkdirAll(filepath.Join(studies, "labels", "final"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 13 {
 		id := fmt.Sprintf("case_%02d", i)
 		v, m := phantom.Abdomen([3]int{40, 32, 8}, [3]float64{8, 8, 20}, uint64(i+1))
-		for at, l := range m.Labels {
-			switch l {
-			case numbers["liver"]:
-				m.Labels[at] = 1
-			case numbers["spleen"]:
-				m.Labels[at] = 2
-			default:
-				m.Labels[at] = 0
-			}
-		}
+		liverAndSpleen(m)
 		encode(t, filepath.Join(studies, id+".nii.gz"), func(w io.Writer) error {
 			return format.Encode("x.nii.gz", w, v, format.Options{DType: "int16", Compress: true})
 		})
@@ -113,6 +103,22 @@ func newSite(t *testing.T) *site {
 	}
 	s.start()
 	return s
+}
+
+// liverAndSpleen leaves these two of a phantom's organs, as 1 and 2.
+func liverAndSpleen(m *volume.LabelMap) *volume.LabelMap {
+	numbers := phantom.Labels()
+	for at, l := range m.Labels {
+		switch l {
+		case numbers["liver"]:
+			m.Labels[at] = 1
+		case numbers["spleen"]:
+			m.Labels[at] = 2
+		default:
+			m.Labels[at] = 0
+		}
+	}
+	return m
 }
 
 func (s *site) start() {

@@ -1,18 +1,22 @@
 """Drives a running server with the unmodified Python client of MONAI Label, as a Slicer user would, and prints one JSON line.
 
-usage: client_tour.py SERVER IMAGE SCRIBBLES NEXT_SCRIBBLES LABEL_INFO
+usage: client_tour.py SERVER IMAGE SCRIBBLES NEXT_SCRIBBLES LABEL_INFO LABEL
 IMAGE is a volume on disk that the server does not have; SCRIBBLES and NEXT_SCRIBBLES are label maps on the grid of the
-datastore's first image, the second with one more stroke; LABEL_INFO is the JSON of the request parameter label_info.
+datastore's first image, the second with one more stroke; LABEL_INFO is the JSON of the request parameter label_info. LABEL is a finished label
+of that image, liver 1 and spleen 2.
 """
 import json
 import os
 import sys
 import tempfile
+import time
+
+import requests
 
 from monailabel.client import MONAILabelClient
 from monailabel.client.client import MONAILabelClientException
 
-server, image, scribbles, more, label_info = sys.argv[1:6]
+server, image, scribbles, more, label_info, finished = sys.argv[1:7]
 tmp = tempfile.mkdtemp()
 client = MONAILabelClient(server, tmpdir=tmp, client_id="tour")
 out = {}
@@ -107,6 +111,27 @@ label = client.download_label(sample["id"], "final")
 out["label_equal"] = open(label, "rb").read() == open(scribbles, "rb").read()
 out["objects"] = {k: sorted(v["labels"]) for k, v in client.datastore()["objects"].items()}
 out["completed"] = client.info()["datastore"]["completed"]
+
+# Training as the button in Slicer does it: start, look, stop; and once to its end. Then all images answered, and scored.
+client.save_label(sample["id"], finished, tag="", params={"label_info": [{"name": "liver", "idx": 1}, {"name": "spleen", "idx": 2}]})
+out["trainers"] = list(info["trainers"])
+options = {k: v[0] if isinstance(v, list) else v for k, v in info["trainers"]["scribbles"]["config"].items()}
+started = client.train_start("scribbles", dict(options, max_epochs=5000, early_stop_patience=-1))
+out["train_started"] = [started["status"], client.train_status(check_if_running=True)]
+stopped = client.train_stop()
+out["train_stopped"] = [stopped["status"], stopped["id"] == started["id"], len(stopped["details"]) > 0, client.train_status(check_if_running=True)]
+client.train_start("scribbles", dict(options, max_epochs=1, val_split=0.0))
+for _ in range(600):
+    if not client.train_status(check_if_running=True):
+        break
+    time.sleep(0.1)
+out["train_done"] = client.train_status()["status"]
+out["train_stats"] = client.info()["train_stats"]["scribbles"]
+out["train_stop_none"] = client.train_stop()
+batch = requests.post(server + "/batch/infer/organs?images=all&run_sync=true")
+out["batch"] = [batch.status_code, sorted(batch.json())]
+scores = requests.post(server + "/scoring/dice?run_sync=true")
+out["scores"] = [scores.status_code, list(scores.json())]
 
 try:
     client.infer("no_such_model", sample["id"], params(), label_in=scribbles)
