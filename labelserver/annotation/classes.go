@@ -80,12 +80,7 @@ func classJob(e Entry, img *image, req *Request) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	if req.Label != nil && e.Type != deepGrow {
-		if err := j.readLabel(req); err != nil {
-			return nil, err
-		}
-	}
-	if err := j.readClicks(req); err != nil {
+	if err := j.readDrawn(req); err != nil {
 		return nil, err
 	}
 	j.stateKey = classKey(e, img.hash, j.label)

@@ -56,16 +56,21 @@ func newJob(e Entry, img *image, req *Request) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	if req.Label != nil && e.Type != deepGrow {
-		if err := j.readLabel(req); err != nil {
-			return nil, err
-		}
-	}
-	if err := j.readClicks(req); err != nil {
+	if err := j.readDrawn(req); err != nil {
 		return nil, err
 	}
 	j.setStrokes(j.strokes)
 	return j, nil
+}
+
+// readDrawn reads what was drawn for one segment: scribbles, clicks, or both.
+func (j *job) readDrawn(req *Request) error {
+	if req.Label != nil && j.entry.Type != deepGrow {
+		if err := j.readLabel(req); err != nil {
+			return err
+		}
+	}
+	return j.readClicks(req)
 }
 
 // bareJob reads what does not depend on what was drawn.
