@@ -48,11 +48,13 @@ func (d *Dataset) put(e Element) {
 	d.elements = slices.Insert(d.elements, n, e)
 }
 
-// add keeps the first of several elements of one tag.
-func (d *Dataset) add(e Element) {
-	if n, found := d.find(e.Tag); !found {
-		d.elements = slices.Insert(d.elements, n, e)
+// sorted makes a data set of elements in any order, of which the first of each tag stays.
+func sorted(elements []Element) *Dataset {
+	byTag := func(a, b Element) int { return cmp.Compare(a.Tag, b.Tag) }
+	if !slices.IsSortedFunc(elements, byTag) {
+		slices.SortStableFunc(elements, byTag)
 	}
+	return &Dataset{elements: slices.CompactFunc(elements, func(a, b Element) bool { return a.Tag == b.Tag })}
 }
 
 func (d *Dataset) value(t Tag) any {

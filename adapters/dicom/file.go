@@ -56,17 +56,17 @@ func parse(canonical []byte) (d *Dataset, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", volume.ErrFormat, err)
 	}
-	d = &Dataset{}
+	var elements []Element
 	for {
 		e, err := p.Next()
 		if errors.Is(err, library.ErrorEndOfDICOM) {
-			return d, nil
+			return sorted(elements), nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", volume.ErrFormat, err)
 		}
 		if own, ok := fromLibrary(e); ok {
-			d.add(own)
+			elements = append(elements, own)
 		}
 	}
 }
@@ -91,14 +91,14 @@ func fromLibrary(e *library.Element) (Element, bool) {
 	case []*library.SequenceItemValue:
 		items := make([]*Dataset, 0, len(v))
 		for _, it := range v {
-			d := &Dataset{}
 			elements, _ := it.GetValue().([]*library.Element)
+			inner := make([]Element, 0, len(elements))
 			for _, e := range elements {
 				if own, ok := fromLibrary(e); ok {
-					d.add(own)
+					inner = append(inner, own)
 				}
 			}
-			items = append(items, d)
+			items = append(items, sorted(inner))
 		}
 		own.Value = items
 	default:

@@ -129,6 +129,27 @@ func TestHostileFiles(t *testing.T) {
 	}
 }
 
+// TestManyElements reads as many elements as are accepted, in the worst order, and one more.
+func TestManyElements(t *testing.T) {
+	many := func(n int) *raw {
+		r := preamble(ExplicitVRLittleEndian)
+		for i := range n {
+			r.head(Tag(0x3ffe-2*(i>>15))<<16|Tag(0xffff-i&0x7fff), "US", 0) // of even groups, falling
+		}
+		return r
+	}
+	for _, test := range []struct {
+		elements int
+		want     error
+	}{{1 << 16, nil}, {1<<16 + 1, volume.ErrTooLarge}} {
+		b := many(test.elements).Bytes()
+		f, err := Read(bytes.NewReader(b), int64(len(b)), Limits{MaxElements: 1 << 16})
+		if !errors.Is(err, test.want) || err == nil && len(f.Elements()) != test.elements {
+			t.Errorf("%d elements: %v, want %v", test.elements, err, test.want)
+		}
+	}
+}
+
 func TestIsFile(t *testing.T) {
 	for name, test := range map[string]struct {
 		head string

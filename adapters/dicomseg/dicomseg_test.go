@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -309,6 +310,53 @@ func TestEncodeRefuses(t *testing.T) {
 	} {
 		if err := f(); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("error %v, want one with %q", err, text)
+		}
+	}
+}
+
+// TestNoTagIsIndispensable takes each element in turn out of all files of a series, but for those without which there are no pixels: the
+// image is read and its mask is written all the same.
+func TestNoTagIsIndispensable(t *testing.T) {
+	whole := dicomtest.Image(t, "axial")
+	folder := dicomtest.Folder(t, "axial")
+	for _, e := range whole.Series.Header().Elements() {
+		switch e.Tag {
+		case dicom.Rows, dicom.Columns, dicom.BitsAllocated, dicom.SOPClassUID, dicom.SOPInstanceUID: // the last two Write asks for
+			continue
+		}
+		files := fstest.MapFS{}
+		for n, f := range whole.Series.Files {
+			d := &dicom.Dataset{}
+			for _, other := range f.Elements() {
+				if other.Tag != e.Tag {
+					d.Copy(f.Dataset, other.Tag)
+				}
+			}
+			b, err := fs.ReadFile(folder, whole.Series.Names[n])
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.SetBytes(dicom.PixelData, "OW", b[len(b)-2*5*6:])
+			var out bytes.Buffer
+			if err := dicom.Write(&out, d); err != nil {
+				t.Fatal(err)
+			}
+			files[fmt.Sprint("series/", n)] = &fstest.MapFile{Data: out.Bytes()}
+		}
+		image, err := dicom.ReadFolder(t.Context(), files, dicom.Limits{})
+		if err != nil || image.Size != whole.Size {
+			t.Errorf("without %v: %v", e.Tag, err)
+			continue
+		}
+		m := volume.NewLabelMap(image.Geometry)
+		m.Labels[17], m.Labels[100] = 1, 1
+		var b bytes.Buffer
+		if err := dicomseg.Encode(&b, m, []dicomseg.Segment{{Label: 1, Name: "x"}}, image.Grid, dicomseg.Options{}); err != nil {
+			t.Errorf("without %v: %v", e.Tag, err)
+			continue
+		}
+		if got, err := read(t, b.Bytes()).On(image.Grid); err != nil || !slices.Equal(got.Labels, m.Labels) {
+			t.Errorf("without %v the mask does not come back: %v", e.Tag, err)
 		}
 	}
 }
