@@ -505,7 +505,9 @@ func (b *bench) send(req *http.Request) result {
 	if err := errors.Join(err, res.Body.Close()); err != nil {
 		b.t.Fatal(err)
 	}
-	return result{status: res.StatusCode, header: res.Header, body: string(content), length: res.ContentLength, raw: res}
+	r := result{status: res.StatusCode, header: res.Header, body: string(content), length: res.ContentLength, raw: res}
+	promised.check(b.t, b, req, r)
+	return r
 }
 
 func (b *bench) get(path string, headers ...string) result {

@@ -55,6 +55,7 @@ func (s *Server) renderPages() error {
 	if !ok {
 		return fmt.Errorf("openapi.yaml: holds %T, want an object", value)
 	}
+	addRefusals(description)
 	prefix := s.o.Config.Server.APIPrefix
 	if prefix != "" {
 		description.Set("servers", []*api.Object{api.NewObject("url", prefix)})
@@ -85,6 +86,20 @@ func (s *Server) renderPages() error {
 		return fmt.Errorf("page /docs: %w", err)
 	}
 	return nil
+}
+
+// addRefusals says of every operation that it may be refused: for want of a role, for its size, by the address it was asked under.
+func addRefusals(description *api.Object) {
+	paths, _ := description.Object("paths")
+	for _, item := range paths.All() {
+		item, _ := item.(*api.Object)
+		for _, operation := range item.All() {
+			operation, _ := operation.(*api.Object)
+			if responses, ok := operation.Object("responses"); ok && !responses.Has("default") {
+				responses.Set("default", api.NewObject("$ref", "#/components/responses/Error"))
+			}
+		}
+	}
 }
 
 // pageConfig is what pages show of the configuration.
@@ -205,6 +220,12 @@ func (s *Server) getOpenAPI(c echo.Context) error {
 
 func (s *Server) getFavicon(c echo.Context) error {
 	return replyBytes(c, http.StatusOK, "image/x-icon", favicon)
+}
+
+// postReload answers what makes the incumbent drop its app and start it anew. Here nothing needs that: files, accounts, certificates and
+// weights are noticed when they change.
+func (s *Server) postReload(c echo.Context) error {
+	return reply(c, http.StatusOK, &api.Object{})
 }
 
 // getStaticFavicon is the icon where the incumbent's own pages look for it.

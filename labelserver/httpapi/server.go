@@ -228,6 +228,7 @@ func (s *Server) register() {
 	g.GET("/session/:id", s.getSession)
 	g.DELETE("/session/:id", s.deleteSession)
 
+	g.POST("/reload", s.postReload)
 	g.GET("/ohif/*", s.getOHIF)
 	g.GET("/proxy/dicom/*", s.proxyDICOM)
 	g.POST("/proxy/dicom/*", s.proxyDICOM)

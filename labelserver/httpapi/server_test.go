@@ -36,8 +36,7 @@ func TestDescriptionCoversEveryRoute(t *testing.T) {
 	}
 	var served []string
 	for _, r := range b.server.routes {
-		path := pathParameter.ReplaceAllString(r.path, "{$1}")
-		served = append(served, r.method+" "+strings.Replace(path, "*", "{path}", 1))
+		served = append(served, r.method+" "+describedPath(r.path))
 	}
 	slices.Sort(described)
 	slices.Sort(served)
