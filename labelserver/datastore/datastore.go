@@ -146,7 +146,7 @@ type Pair struct {
 const maxNameBytes = 255
 
 // CheckID checks that an id can name a file in every store: not empty, UTF-8, one element of a path on Unix and Windows alike
-// (no slash, no backslash, neither "." nor ".."), no control characters, and no dot in front, which marks hidden and temporary
+// (no slash, no backslash, neither "." nor "..", no device such as NUL), no control characters, and no dot in front, which marks hidden and temporary
 // files. The error wraps ErrInvalid.
 func CheckID(id string) error { return checkName("image id", id) }
 
@@ -164,6 +164,17 @@ func CheckExt(ext string) error {
 	return checkName("extension", "x"+ext)
 }
 
+// isDevice reports whether Windows takes a name for a device's, with whatever extension.
+func isDevice(name string) bool {
+	stem, _, _ := strings.Cut(name, ".")
+	stem = strings.ToUpper(strings.TrimRight(stem, " "))
+	switch stem {
+	case "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$":
+		return true
+	}
+	return len(stem) == 4 && (strings.HasPrefix(stem, "COM") || strings.HasPrefix(stem, "LPT")) && stem[3] >= '0' && stem[3] <= '9'
+}
+
 func checkName(what, name string) error {
 	problem := ""
 	switch {
@@ -179,6 +190,8 @@ func checkName(what, name string) error {
 		problem = "holds a path separator, want a plain name"
 	case strings.ContainsFunc(name, func(r rune) bool { return r < 0x20 || r == 0x7f }):
 		problem = "holds a control character"
+	case isDevice(name):
+		problem = "is the name of a device on Windows"
 	default:
 		return nil
 	}

@@ -404,6 +404,24 @@ func (s *Store) unlock(l *flock.Flock) {
 	}
 }
 
+// makeNewer gives a new index a later modification time than the one it replaces. The incumbent looks at nothing else before it writes
+// its own over ours, and file systems keep time in ticks of some milliseconds.
+func (s *Store) makeNewer(temp string) error {
+	old, err := s.root.Stat(indexFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	now, err := s.root.Stat(temp)
+	if err != nil || now.ModTime().After(old.ModTime()) {
+		return err
+	}
+	later := old.ModTime().Add(time.Millisecond)
+	return s.root.Chtimes(temp, later, later)
+}
+
 // save writes an index, with the edit of the files in between, and takes it into use. The caller holds the lock.
 func (s *Store) save(ctx context.Context, x *index, e edit) error {
 	text, err := x.encode()
@@ -413,6 +431,9 @@ func (s *Store) save(ctx context.Context, x *index, e edit) error {
 	temp, err := s.receive(ctx, ".", bytes.NewReader(text), maxIndexBytes)
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", indexFile, err)
+	}
+	if err := s.makeNewer(temp); err != nil {
+		return errors.Join(fmt.Errorf("writing %s: %w", indexFile, err), s.removeFile(temp))
 	}
 	if e.before != nil {
 		if err := e.before(); err != nil {
