@@ -1,8 +1,11 @@
 package httpapi
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -347,4 +350,67 @@ func compareOrder(t *testing.T, want, got string) {
 	if diff := cmp.Diff(common(w, g), common(g, w)); diff != "" {
 		t.Errorf("order of members (-recorded +got):\n%s", diff)
 	}
+}
+
+// The bytes that the unmodified Slicer client sent on one tour, one after the other as it did, get answers of the recorded layout.
+func TestReplayOfSlicersTour(t *testing.T) {
+	dir := filepath.Join(captures(t), "client")
+	files, err := filepath.Glob(filepath.Join(dir, "*.req"))
+	if err != nil || len(files) < 38 {
+		t.Fatalf("%d recordings: %v", len(files), err)
+	}
+	b := newBench(t, withTasks(t, &waiting{}))
+	session := ""
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".req")
+		req, answer := readRaw(t, file), readRawAnswer(t, strings.TrimSuffix(file, ".req")+".res")
+		answer.body = sessionID.ReplaceAllString(answer.body, session)
+		address := b.url + sessionID.ReplaceAllString(req.URL.RequestURI(), session)
+		sent, err := http.NewRequestWithContext(t.Context(), req.Method, address, req.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent.Header, sent.ContentLength = req.Header, req.ContentLength
+		got := b.send(sent)
+		if strings.HasSuffix(req.URL.Path, "/nope") {
+			b.want(got, 404, "") // the incumbent hides the error
+			continue
+		}
+		if t.Run(name, func(t *testing.T) {
+			compareStatusAndHeaders(t, answer, got)
+			compareBodies(t, answer, got)
+		}); req.Method == http.MethodPut && req.URL.Path == "/session/" {
+			session, _ = got.object(t).Text("session_id")
+		}
+	}
+}
+
+func readRaw(t *testing.T, file string) *http.Request {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(text)))
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return req
+}
+
+func readRawAnswer(t *testing.T, file string) result {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(text)), nil)
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	body, err := io.ReadAll(res.Body)
+	if err := errors.Join(err, res.Body.Close()); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return result{status: res.StatusCode, header: res.Header, body: string(body), length: res.ContentLength}
 }
