@@ -199,7 +199,7 @@ func TestTrainingHelps(t *testing.T) {
 		m, n := shipped(t, compiler(t))
 		tr := training(t, m, n, tubes(10))
 		tr.Settings.Epochs, tr.Settings.Slices = 3, 6
-		f := helps(t, tr, tubes(14)[10:], 0.1)
+		f := helps(t, tr, tubes(14)[10:], 0.06)
 		if f.Source < 0.4 {
 			t.Errorf("Dice on synthetic examples is %.2f: the network has forgotten what it knew", f.Source)
 		}
@@ -309,6 +309,29 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// A blend goes a part of the way from the weights that training began with to the trained ones.
+func TestBlend(t *testing.T) {
+	m, n := imageOnly(t, 2)
+	run := func(blend float64) adapt.Weights {
+		tr := training(t, m, n, abdomens(3))
+		tr.Settings.Epochs, tr.Settings.Labels, tr.Settings.Validation, tr.Settings.Blend = 1, []string{"liver"}, 0, blend
+		res, err := tr.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.Weights
+	}
+	all, quarter := run(0), run(0.25)
+	for i, source := range n.Source() {
+		for k, from := range source.Float32s() {
+			want := float64(from) + 0.25*(float64(all[i].Float32s()[k])-float64(from))
+			if got := float64(quarter[i].Float32s()[k]); math.Abs(got-want) > 1e-6 {
+				t.Fatalf("weight %s[%d] is %g, want %g", n.Params()[i], k, got, want)
+			}
+		}
+	}
+}
+
 // When nothing gets better training stops, and the weights stay those it began with.
 func TestNoHelp(t *testing.T) {
 	m, n := imageOnly(t, 2)
@@ -354,6 +377,7 @@ func TestRefusals(t *testing.T) {
 		{"no batch", func(tr *finetune.Training) { tr.Settings.Batch = 65 }, "batches"},
 		{"negative patience", func(tr *finetune.Training) { tr.Settings.Patience = -1 }, "patience"},
 		{"replay alone", func(tr *finetune.Training) { tr.Settings.Replay = 1 }, "replay"},
+		{"more than all of the way", func(tr *finetune.Training) { tr.Settings.Blend = 1.5 }, "blend"},
 		{"no weights", func(tr *finetune.Training) { tr.Settings.Weights = nil }, "weights"},
 		{"weights nobody has", func(tr *finetune.Training) { tr.Settings.Weights = []string{"encoder.*"} }, "encoder.*"},
 		{"a bad pattern", func(tr *finetune.Training) { tr.Settings.Weights = []string{"["} }, "pattern"},

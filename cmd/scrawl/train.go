@@ -23,7 +23,7 @@ func newTrainCommand() *cobra.Command {
 	var set *settings
 	d := finetune.Defaults()
 	var epochs, patience, batch, slices, seed int
-	var split, rate, replay float64
+	var split, rate, replay, blend float64
 	var weights, labels []string
 	var resume bool
 	c := &cobra.Command{
@@ -50,7 +50,7 @@ MODEL is a model of the app; the first one if it is left out.`,
 				return err
 			}
 			params := api.NewObject("max_epochs", epochs, "early_stop_patience", patience, "val_split", split, "train_batch_size", batch, "learning_rate", rate,
-				"slices_per_case", slices, "replay", replay, "seed", seed, "weights", strings.Join(weights, ","), "labels", strings.Join(labels, ","), "resume", resume)
+				"slices_per_case", slices, "replay", replay, "blend", blend, "seed", seed, "weights", strings.Join(weights, ","), "labels", strings.Join(labels, ","), "resume", resume)
 			watch := watchTraining(cmd.ErrOrStderr())
 			stats, err := labelserver.Train(cmd.Context(), cfg, parts, strings.Join(a, ""), params, watch)
 			if errors.Is(err, context.Canceled) {
@@ -71,6 +71,7 @@ MODEL is a model of the app; the first one if it is left out.`,
 	fl.Float64Var(&rate, "learning-rate", d.LearningRate, "of AdamW, at its peak")
 	fl.IntVar(&slices, "slices", d.Slices, "slices of each image seen in an epoch")
 	fl.Float64Var(&replay, "replay", d.Replay, "share of steps on synthetic images, which keep what the network could do before")
+	fl.Float64Var(&blend, "blend", d.Blend, "share of the way from the old weights to the trained ones (0: half for networks that see strokes, all for others)")
 	fl.StringSliceVar(&weights, "weights", d.Weights, "weights that move: all, decoder, normalization, or patterns of names")
 	fl.StringSliceVar(&labels, "labels", nil, "labels to learn (default: all)")
 	fl.IntVar(&seed, "seed", int(d.Seed), "seed of everything random")

@@ -267,6 +267,7 @@ func TestBadTaskParameters(t *testing.T) {
 		{"/train/segmentation_spleen", `{"learning_rate":"fast"}`, 400, "learning_rate"},
 		{"/train/segmentation_spleen", `{"slices_per_case":0}`, 400, "slices_per_case"},
 		{"/train/segmentation_spleen", `{"replay":1}`, 400, "replay"},
+		{"/train/segmentation_spleen", `{"blend":2}`, 400, "blend is 2"},
 		{"/train/segmentation_spleen", `{"weights":3}`, 400, "weights"},
 		{"/train/segmentation_spleen", `{"weights":[3]}`, 400, "weights"},
 		{"/train/segmentation_spleen", `{"weights":"` + long + `"}`, 400, "weights"},

@@ -149,6 +149,7 @@ func readSettings(params *api.Object) (s finetune.Settings, resume bool, err err
 	s.LearningRate = o.number("learning_rate", s.LearningRate, 1e-9, 1, "a number above 0 and at most 1")
 	s.Slices = o.whole("slices_per_case", s.Slices, 1, 10000, "a whole number from 1 to 10000")
 	s.Replay = o.number("replay", s.Replay, 0, 0.9, "a share from 0.0 to 0.9")
+	s.Blend = o.number("blend", s.Blend, 0, 1, "a share from 0.0 (what suits the network) to 1.0")
 	s.Seed = uint64(o.whole("seed", int(s.Seed), 0, 1<<31, "a whole number from 0 on"))
 	if s.Weights = o.words("weights", weightGroups); len(s.Weights) == 0 {
 		s.Weights = finetune.Defaults().Weights
