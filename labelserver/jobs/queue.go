@@ -403,7 +403,7 @@ func (q *Queue) save() {
 	q.saved = time.Now()
 	records := make([]record, len(q.tasks))
 	for i, t := range q.tasks {
-		records[i] = record{t.ID, t.Status, t.Request, t.Start, t.End, t.Task.Progress, t.Details}
+		records[i] = record{t.ID, t.Status, t.Request, t.Start, t.End, t.Progress, t.Details}
 	}
 	err := atomicfile.Write(q.o.File, func(w io.Writer) error { return json.NewEncoder(w).Encode(records) })
 	if err != nil {

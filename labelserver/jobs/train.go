@@ -357,6 +357,9 @@ func (t *Train) publish(ctx context.Context, l *Learner, r *finetune.Result, req
 	if err != nil {
 		return nil, err
 	}
+	if lost := r.Before.Source - r.Best.Source; lost > 0.02 {
+		told.Say("on synthetic images, which stand for everything else, Dice has fallen from %.3f to %.3f: a smaller blend keeps more", r.Before.Source, r.Best.Source)
+	}
 	told.Say("version %d of %s is served: Dice %.3f, before %.3f", v.Number, l.Name, r.Best.Dice, r.Before.Dice)
 	return &v, nil
 }
