@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"scrawl/adapters/transform"
+	"scrawl/adapters/volume"
 	"scrawl/engine/adapt"
 	"scrawl/engine/tensor"
 )
@@ -70,6 +71,12 @@ func (m *Model) windows(g grid) (depths, rows, columns []span) {
 		}
 	}
 	return each[0], each[1], each[2]
+}
+
+// Windows is the number of windows that cover a volume: as many turns a whole answer takes.
+func (m *Model) Windows(v volume.Geometry) int {
+	depths, rows, columns := m.windows(m.gridOf(v))
+	return len(depths) * len(rows) * len(columns)
 }
 
 // tensorOf gives a window's values the shape [1,1,H,W] or [1,1,D,H,W].

@@ -156,6 +156,21 @@ func (a *Annotator) turn(ctx context.Context, work func() error) error {
 	return work()
 }
 
+// turns is turn, with progress told after each window.
+func (a *Annotator) turns(j *job) segment.Turn {
+	if j.progress == nil {
+		return a.turn
+	}
+	done, total := 0, j.entry.Segment.Windows(j.img.Volume.Geometry)
+	j.progress("slices", 0, total)
+	return func(ctx context.Context, work func() error) error {
+		err := a.turn(ctx, work)
+		done++
+		j.progress("slices", min(done, total), total)
+		return err
+	}
+}
+
 // interactClasses is interact for a network with classes.
 func (a *Annotator) interactClasses(ctx context.Context, l *lineage, j *job, state imageState) (outcome, error) {
 	var known segment.State
@@ -169,7 +184,7 @@ func (a *Annotator) interactClasses(ctx context.Context, l *lineage, j *job, sta
 		return outcome{}, err
 	}
 	before := segment.Learned{Sets: base.Sets, Interactions: base.Interactions}
-	after, next, report, err := j.entry.Segment.Interact(ctx, j.img.Image, req, before, known, a.turn)
+	after, next, report, err := j.entry.Segment.Interact(ctx, j.img.Image, req, before, known, a.turns(j))
 	if err != nil {
 		return outcome{}, err
 	}
@@ -256,7 +271,7 @@ func (a *Annotator) inferAutomatic(ctx context.Context, e Entry, img *image, req
 	if err != nil {
 		return nil, err
 	}
-	labels, err := e.Segment.Segment(ctx, img.Image, e.Segment.Teacher(learned), a.turn)
+	labels, err := e.Segment.Segment(ctx, img.Image, e.Segment.Teacher(learned), a.turns(j))
 	if err != nil {
 		return nil, err
 	}

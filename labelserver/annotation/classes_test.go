@@ -198,7 +198,17 @@ func TestClicksOnClasses(t *testing.T) {
 func TestAutomaticOptions(t *testing.T) {
 	a := classAnnotator(t, t.TempDir())
 	u := newUser(t, a, "ann", "case", 1)
-	all := infer(t, a, automatic(u, nil))
+	var told []int
+	first := automatic(u, nil)
+	first.Progress = func(stage string, done, total int) {
+		if stage == "slices" && total == u.v.Size[2] {
+			told = append(told, done)
+		}
+	}
+	all := infer(t, a, first)
+	if want := []int{0, 1, 2, 3, 4, 5, 6, 7, 8}; !slices.Equal(told, want) {
+		t.Errorf("progress %v, want %v of the image's slices", told, want)
+	}
 	for _, l := range []uint16{1, 2, 3} {
 		if inferred(all, l) == 0 {
 			t.Fatalf("the untrained network never answers %d: another seed is wanted", l)
