@@ -115,8 +115,8 @@ func (s *Store) writable(ctx context.Context, id string) (*view, *series, error)
 	return v, found, err
 }
 
-// PutLabel implements datastore.Store. A label under the tag final also goes to the archive. It is stored here whatever the archive says
-// to it: while the archive cannot be reached the label is pending, which is no error; what the archive refuses for good, or what no
+// PutLabel implements datastore.Store. A label under the tag final also goes to the archive, so it has to be a label map on the grid of
+// its image. It is stored here whatever the archive says to it: while the archive cannot be reached the label is pending, which is no error; what the archive refuses for good, or what no
 // segmentation can be made of, is an error that wraps datastore.ErrUndelivered. The label's info tells under archive.
 func (s *Store) PutLabel(ctx context.Context, id, tag, ext string, r io.Reader, info *api.Object) error {
 	if err := errors.Join(datastore.CheckTag(tag), datastore.CheckExt(ext)); err != nil {
@@ -137,8 +137,12 @@ func (s *Store) PutLabel(ctx context.Context, id, tag, ext string, r io.Reader, 
 		return fmt.Errorf("storing label %q of image %q: %w", tag, id, err)
 	}
 	defer func() { _ = os.Remove(temp) }() // the local store has its own copy
+	m, err := s.readUpload(ctx, found, ext, temp)
+	if err != nil {
+		return err
+	}
 	defer s.delivery.Lock(id)()
-	if err := s.storeFinal(ctx, found, ext, temp, info); err != nil {
+	if err := s.storeFinal(ctx, found, ext, temp, m, info); err != nil {
 		return err
 	}
 	return s.deliver(ctx, found)
@@ -160,33 +164,35 @@ func (s *Store) receive(ctx context.Context, ext string, r io.Reader) (path stri
 	return f.Name(), nil
 }
 
-// storeFinal stores a submitted label here, to be sent. A raw mask gets the grid of its image, if that can be had now.
-func (s *Store) storeFinal(ctx context.Context, of *series, ext, path string, info *api.Object) error {
+// readUpload reads a submitted label as far as that is possible now: nil means that its series cannot be had. What is no label of the
+// image is an error; what is wrong with the series is not the label's fault.
+func (s *Store) readUpload(ctx context.Context, of *series, ext, path string) (*volume.LabelMap, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	m, _, err := s.readLabel(ctx, of, ext, f)
+	if errors.Is(err, datastore.ErrInvalid) {
+		return nil, err
+	}
+	return m, ctx.Err()
+}
+
+// storeFinal stores a submitted label here, to be sent. A raw mask becomes a file with the grid of its image, if that is known now.
+func (s *Store) storeFinal(ctx context.Context, of *series, ext, path string, m *volume.LabelMap, info *api.Object) error {
+	if ext == ".bin" && m != nil {
+		ext, path = imageExt, path+imageExt
+		defer func() { _ = os.Remove(path) }() // the local store has its own copy
+		if err := s.write(path, func(w io.Writer) error { return format.EncodeLabels(path, w, m, format.Options{Compress: true}) }); err != nil {
+			return err
+		}
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }() // only read
-	if ext == ".bin" {
-		m, _, err := s.readLabel(ctx, of, ext, f)
-		if err == nil {
-			ext = imageExt
-			masked, err := os.Create(path + ext)
-			if err != nil {
-				return err
-			}
-			defer func() { _, _ = masked.Close(), os.Remove(masked.Name()) }() // only read from here on
-			if err := format.EncodeLabels("x"+ext, masked, m, format.Options{Compress: true}); err != nil {
-				return err
-			}
-			f = masked
-		} else if !errors.Is(err, datastore.ErrUnavailable) {
-			return err
-		}
-		if _, err := f.Seek(0, io.SeekStart); err != nil {
-			return err
-		}
-	}
 	info = info.Clone()
 	for _, name := range []string{keyModality, keyPatientID, keyStudyUID} {
 		text, _ := of.info.Text(name)

@@ -274,9 +274,12 @@ func TestLabelsThatCannotBeSent(t *testing.T) {
 	}
 	b.imaging.broken = nil
 	// What is no label of this image.
-	b.fails(put(ctOne, ".nii.gz", []byte("junk")), datastore.ErrUndelivered, "label of image")
-	b.fails(put(ctOne, ".nii.gz", mask(t, 2, 1)), datastore.ErrUndelivered, "grid")
+	b.fails(put(ctOne, ".nii.gz", []byte("junk")), datastore.ErrInvalid, "label of image")
+	b.fails(put(ctOne, ".nii.gz", mask(t, 2, 1)), datastore.ErrInvalid, "grid")
 	b.fails(put(ctOne, ".bin", make([]byte, 11)), datastore.ErrInvalid, "11 bytes")
+	if got := b.labels(ctOne, "final"); got[0] != 2 {
+		t.Errorf("label is %v after others that were none", got)
+	}
 	// An empty one is a label, but none to send.
 	b.must(put(ctOne, ".nii.gz", mask(t, 3)))
 	if state := b.state(ctOne); !strings.HasPrefix(state, stateEmpty) {
