@@ -117,6 +117,27 @@ type TagCount struct {
 	Count int
 }
 
+// StatsOf counts images and their labels, given the tags under which an image has some. Tags are in the order in which they come.
+func StatsOf(ids []string, tags func(id string) []string) Stats {
+	stats := Stats{Total: len(ids)}
+	at := map[string]int{}
+	for _, id := range ids {
+		for _, tag := range tags(id) {
+			i, known := at[tag]
+			if !known {
+				i = len(stats.Tags)
+				at[tag] = i
+				stats.Tags = append(stats.Tags, TagCount{Tag: tag})
+			}
+			stats.Tags[i].Count++
+			if tag == TagFinal {
+				stats.Completed++
+			}
+		}
+	}
+	return stats
+}
+
 // Item is an image or a label as it was when it was asked for.
 type Item struct {
 	// ID is the image's id, for a label too.

@@ -297,23 +297,7 @@ func (s *Store) Stats(ctx context.Context) (datastore.Stats, error) {
 	if err != nil {
 		return datastore.Stats{}, err
 	}
-	stats := datastore.Stats{Total: len(x.order)}
-	at := map[string]int{}
-	for _, id := range x.order {
-		for _, tag := range x.entries[id].tags() {
-			i, known := at[tag]
-			if !known {
-				i = len(stats.Tags)
-				at[tag] = i
-				stats.Tags = append(stats.Tags, datastore.TagCount{Tag: tag})
-			}
-			stats.Tags[i].Count++
-			if tag == datastore.TagFinal {
-				stats.Completed++
-			}
-		}
-	}
-	return stats, nil
+	return datastore.StatsOf(x.order, func(id string) []string { return x.entries[id].tags() }), nil
 }
 
 // Document implements datastore.Store.

@@ -213,23 +213,7 @@ func (s *Store) Stats(ctx context.Context) (datastore.Stats, error) {
 	if err != nil {
 		return datastore.Stats{}, err
 	}
-	stats := datastore.Stats{Total: len(v.list.order)}
-	at := map[string]int{}
-	for _, id := range v.list.order {
-		for _, tag := range v.tags(id) {
-			i, known := at[tag]
-			if !known {
-				i = len(stats.Tags)
-				at[tag] = i
-				stats.Tags = append(stats.Tags, datastore.TagCount{Tag: tag})
-			}
-			stats.Tags[i].Count++
-			if tag == datastore.TagFinal {
-				stats.Completed++
-			}
-		}
-	}
-	return stats, nil
+	return datastore.StatsOf(v.list.order, v.tags), nil
 }
 
 // Document implements datastore.Store.
