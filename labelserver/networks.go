@@ -508,7 +508,7 @@ func (g gated) Run(ctx context.Context, in, out map[string]*tensor.Tensor) (map[
 	return g.Session.Run(ctx, in, out)
 }
 
-// tasks are the kinds of background tasks.
+// tasks are the kinds of background tasks; one that is switched off is nil.
 type tasks struct{ train, scoring, batch *jobs.Group }
 
 func (s *Server) openTasks() (tasks, error) {
@@ -520,18 +520,21 @@ func (s *Server) openTasks() (tasks, error) {
 	data := s.data()
 	train := s.trainer(data)
 	var err error
-	open := func(name, file string, starter jobs.Starter, resume func(*api.Object) jobs.Work) *jobs.Group {
+	open := func(on bool, name, file string, starter jobs.Starter, resume func(*api.Object) jobs.Work) *jobs.Group {
+		if !on {
+			return nil
+		}
 		q, failed := jobs.OpenQueue(jobs.QueueOptions{Name: name, File: filepath.Join(dir, file), Resume: resume, Log: s.log})
 		err = errors.Join(err, failed)
 		return &jobs.Group{Starter: starter, Queue: q}
 	}
-	t.train = open("Train", "train.json", train, train.Resume)
+	t.train = open(s.cfg.Tasks.Train, "Train", "train.json", train, train.Resume)
 	scorers := []jobs.Scorer{jobs.Dice{Data: data, Labels: s.networks.app.Labels}, jobs.Sum{Data: data}}
 	for _, name := range s.networks.names() {
 		scorers = append(scorers, jobs.Epistemic{Data: data, Model: name, Judge: scorer{s, name}, Modified: func() int64 { return s.networks.stamp(name) }})
 	}
-	t.scoring = open("Scoring", "scoring.json", &jobs.Scoring{Scorers: scorers}, nil)
-	t.batch = open("Batch_infer", "batch_infer.json", &jobs.Batch{Data: data, Service: s.annotator, Device: s.Provider(), Memory: imageShare(int64(s.cfg.Engine.Memory))}, nil)
+	t.scoring = open(s.cfg.Tasks.Scoring, "Scoring", "scoring.json", &jobs.Scoring{Scorers: scorers}, nil)
+	t.batch = open(s.cfg.Tasks.BatchInfer, "Batch_infer", "batch_infer.json", &jobs.Batch{Data: data, Service: s.annotator, Device: s.Provider(), Memory: imageShare(int64(s.cfg.Engine.Memory))}, nil)
 	return t, err
 }
 
@@ -541,12 +544,9 @@ func (s *Server) trainer(data *jobs.Data) *jobs.Train {
 	return &jobs.Train{Data: data, Networks: s.networks, Dir: filepath.Join(s.cfg.StateDir(), "training"), Memory: imageShare(int64(s.cfg.Engine.Memory)) / 2}
 }
 
-// all lists the kinds; a server that runs no tasks has none.
+// all lists the kinds that are switched on.
 func (t tasks) all() []*jobs.Group {
-	if t.train == nil {
-		return nil
-	}
-	return []*jobs.Group{t.train, t.scoring, t.batch}
+	return slices.DeleteFunc([]*jobs.Group{t.train, t.scoring, t.batch}, func(g *jobs.Group) bool { return g == nil })
 }
 
 func (t tasks) start() {

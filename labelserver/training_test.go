@@ -423,6 +423,27 @@ func TestModelUploads(t *testing.T) {
 	}
 }
 
+// A kind of tasks that is switched off is not offered, and the others are.
+func TestTasksSwitchedOff(t *testing.T) {
+	s := newSite(t)
+	defer func() { s.stop() }()
+	s.stop()
+	s.cfg.Tasks.Train = false
+	s.start()
+	if status, answer := s.call("POST", "/train/organs", `{}`); status != 404 {
+		t.Errorf("training that is switched off: %d %v", status, answer)
+	}
+	if status, _ := s.call("GET", "/train/", ""); status != 404 {
+		t.Errorf("status of training that is switched off: %d", status)
+	}
+	if _, info := s.call("GET", "/info/", ""); len(info["trainers"].(map[string]any)) != 0 || len(info["scoring"].(map[string]any)) != 3 {
+		t.Errorf("offered: %v, %v", info["trainers"], info["scoring"])
+	}
+	if status, _ := s.call("POST", "/scoring/sum?run_sync=true", ``); status != 200 {
+		t.Errorf("scoring: %d", status)
+	}
+}
+
 // external says of a weight that it lies in another file.
 func external(t *testing.T, data []byte) []byte {
 	t.Helper()
