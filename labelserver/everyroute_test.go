@@ -21,12 +21,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"scrawl/adapters/format"
 	"scrawl/apps/phantom"
-	"scrawl/engine/ort/orttest"
-	"scrawl/labelserver/config"
 )
 
 // operation is one of openapi.json's, which a test of httpapi holds complete: a new route is attacked here as soon as it is described.
@@ -306,7 +302,6 @@ func zipBomb(t *testing.T) []byte {
 // startBounded serves a folder with two images in a place where every stray file would be seen: beside studies and state lie canaries.
 func startBounded(t *testing.T) (address, place string) {
 	t.Helper()
-	lib := orttest.Library(t)
 	place = t.TempDir()
 	studies := filepath.Join(place, "deep", "studies")
 	if err := errors.Join(os.MkdirAll(studies, 0o700), os.Mkdir(filepath.Join(place, "tmp"), 0o700)); err != nil {
@@ -324,31 +319,10 @@ func startBounded(t *testing.T) (address, place string) {
 		})
 	}
 	t.Setenv("TMPDIR", filepath.Join(place, "tmp"))
-	cfg, err := config.Load("", nil, map[string]any{
-		"app": writeApp(t, testYAML), "studies": studies, "server.port": 0, "state.dir": filepath.Join(place, "state"), "server.max_upload": "4MiB",
-		"sessions.max_bytes": "8MiB", "engine.infer_timeout": "20s",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	s, err := New(ctx, cfg, Parts{Library: lib, Log: zerolog.Nop(), Version: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := s.Listen(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		stop()
-		if err := errors.Join(<-done, s.Close()); err != nil {
-			t.Errorf("end: %v", err)
-		}
-	})
-	return s.Address(l), place
+	return serveConfig(t, map[string]any{
+		"app": writeApp(t, testYAML), "studies": studies, "state.dir": filepath.Join(place, "state"), "server.max_upload": "4MiB",
+		"sessions.max_bytes": "8MiB", "engine.infer_timeout": "20s", "log.level": "error",
+	}), place
 }
 
 const canary = "a secret that no answer may hold"

@@ -208,8 +208,9 @@ type tour struct {
 	Slides     map[string]any // of /infer/wsi
 }
 
-// The unmodified Python client of MONAI Label works against the whole server, and what it gets is right.
-func TestPythonClient(t *testing.T) {
+// pythonClient finds a Python that has MONAI Label's client.
+func pythonClient(t *testing.T) string {
+	t.Helper()
 	python := os.Getenv("SCRAWL_PYTHON")
 	if python == "" {
 		python = "python3"
@@ -221,6 +222,12 @@ func TestPythonClient(t *testing.T) {
 		}
 		t.Skipf("SKIPPED, no Python client of MONAI Label here; get it with %s", how)
 	}
+	return python
+}
+
+// The unmodified Python client of MONAI Label works against the whole server, and what it gets is right.
+func TestPythonClient(t *testing.T) {
+	python := pythonClient(t)
 	address, image := startServer(t)
 	dir := t.TempDir()
 	foreground, background := line([3]int{10, 12, 4}, 0, 6), line([3]int{2, 3, 4}, 0, 5)
