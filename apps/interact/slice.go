@@ -178,11 +178,24 @@ func (m *Model) answer(ctx context.Context, w adapt.Weights, v view, p prompt) (
 			return nil, err
 		}
 		if 3*closer.Region.W() <= 2*win.Region.W() {
-			prob, _, err = m.look(ctx, w, v, p, found, true)
-			return prob, err
+			if prob, _, err = m.look(ctx, w, v, p, found, true); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return prob, nil
+	return m.reconsider(ctx, w, v, p, prob)
+}
+
+// reconsider looks once more at a slice with strokes, now with the answer as the previous prediction. A stroke alone says little of
+// how far the object goes, and the first answer stays too close to it. Without strokes a second look would only repeat its own errors.
+func (m *Model) reconsider(ctx context.Context, w adapt.Weights, v view, p prompt, answer Probability) (Probability, error) {
+	if !m.Input.has(ChannelPrevious) || p.positive.Empty() && p.negative.Empty() {
+		return answer, nil
+	}
+	p.prior = answer
+	box, known := p.bounds(v.w, v.h)
+	answer, _, err := m.look(ctx, w, v, p, box, known)
+	return answer, err
 }
 
 func (m *Model) look(ctx context.Context, w adapt.Weights, v view, p prompt, box morph.Rect, known bool) (Probability, transform.Window, error) {
