@@ -5,7 +5,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"image"
+	"image/color"
+	"image/png"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -407,6 +411,67 @@ func TestPageInBrowser(t *testing.T) {
 	b.do(chromedp.Navigate(p.address + "/operator"))
 	b.until("the operator's page", `document.querySelector("#server").textContent.includes("Runs on") && document.querySelector("#log").textContent.length > 0`)
 	b.screenshot("8-operator")
+}
+
+// A picture dropped on the page, a series of DICOM files, and a log-in: what a first visitor with files of their own meets.
+func TestUploadsInBrowser(t *testing.T) {
+	p := startDemo(t)
+	b := openBrowser(t, 1280, 720)
+	b.open(p.address)
+
+	dir := t.TempDir()
+	picture := filepath.Join(dir, "cells and more.png")
+	writePicture(t, picture)
+	b.do(chromedp.SetUploadFiles("#files", []string{picture}, chromedp.NodeReady))
+	b.until("the picture", `document.querySelector("#status").textContent.startsWith("cells and more: 96 × 64 × 1")`)
+	b.choose("liver")
+	b.stroke("object", [3]int{95 - 30, 63 - 30, 0}, [3]int{95 - 34, 63 - 32, 0}, [3]int{95 - 38, 63 - 34, 0})
+	b.answered(1)
+	b.screenshot("picture")
+	inside := 0
+	for _, l := range b.labels() {
+		if l == 1 {
+			inside++
+		}
+	}
+	if inside < 50 {
+		t.Errorf("the stroke on the picture's disc got %d pixels", inside)
+	}
+
+	shared := os.Getenv("SCRAWL_SHARED")
+	if shared == "" {
+		t.Log("SKIPPED the DICOM series: SCRAWL_SHARED is not set")
+		return
+	}
+	series, err := filepath.Glob(filepath.Join(shared, "data", "dicom", "seg_ct3slice", "series", "*"))
+	if err != nil || len(series) == 0 {
+		t.Fatalf("no DICOM files in seg_ct3slice: %v", err)
+	}
+	b.do(chromedp.SetUploadFiles("#files", series, chromedp.NodeReady))
+	b.until("the series", `document.querySelector("#status").textContent.startsWith("Uploaded image: 512 × 512 × 3")`)
+	b.screenshot("series")
+}
+
+// writePicture draws a bright disc on a dark ground.
+func writePicture(t *testing.T, name string) {
+	t.Helper()
+	img := image.NewGray(image.Rect(0, 0, 96, 64))
+	for y := range 64 {
+		for x := range 96 {
+			grey := uint8(40 + (x*7+y*13)%9)
+			if (x-34)*(x-34)+(y-32)*(y-32) < 18*18 {
+				grey += 150
+			}
+			img.SetGray(x, y, color.Gray{Y: grey})
+		}
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(png.Encode(f, img), f.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func readLabels(name string) (*volume.LabelMap, error) {

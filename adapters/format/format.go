@@ -1,5 +1,5 @@
 // Package format reads and writes volumes and label maps in whatever format their file name says: .nii, .nii.gz, .nrrd, .nhdr,
-// .seg.nrrd, and raw .bin masks. Of a name only the extension counts, in upper or lower case. Where there is none, or one
+// .seg.nrrd, pictures (.png, .jpg, .tif), and raw .bin masks. Of a name only the extension counts, in upper or lower case. Where there is none, or one
 // that is not known, the first bytes decide.
 package format
 
@@ -15,6 +15,7 @@ import (
 
 	"scrawl/adapters/nifti"
 	"scrawl/adapters/nrrd"
+	"scrawl/adapters/raster"
 	"scrawl/adapters/volume"
 	"scrawl/adapters/volume/sample"
 )
@@ -60,6 +61,7 @@ const (
 	unknown kind = iota
 	isNIfTI
 	isNRRD
+	isPicture
 )
 
 func kindOf(ext string) kind {
@@ -68,6 +70,8 @@ func kindOf(ext string) kind {
 		return isNIfTI
 	case ".nrrd", ".nhdr", ".seg.nrrd":
 		return isNRRD
+	case ".png", ".jpg", ".jpeg", ".tif", ".tiff":
+		return isPicture
 	}
 	return unknown
 }
@@ -87,13 +91,15 @@ func sniff(name string, r io.Reader) (kind, io.Reader, error) {
 		return isNRRD, b, nil
 	case len(head) >= 2 && head[0] == 0x1f && head[1] == 0x8b: // of the formats here only NIfTI packs its header
 		return isNIfTI, b, nil
+	case string(head) == "\x89PNG", len(head) >= 3 && string(head[:3]) == "\xff\xd8\xff":
+		return isPicture, b, nil
 	case len(head) == 4 && (isHeaderSize(binary.LittleEndian.Uint32(head)) || isHeaderSize(binary.BigEndian.Uint32(head))):
 		return isNIfTI, b, nil
 	}
 	if ext := Ext(name); ext != "" {
-		return unknown, b, fmt.Errorf("%w: file of type %.20q, want .nii, .nii.gz, .nrrd or .seg.nrrd", volume.ErrUnsupported, ext)
+		return unknown, b, fmt.Errorf("%w: file of type %.20q, want .nii, .nii.gz, .nrrd, .seg.nrrd, .png, .jpg or .tif", volume.ErrUnsupported, ext)
 	}
-	return unknown, b, fmt.Errorf("%w: neither NIfTI nor NRRD: it starts with % x", volume.ErrFormat, head)
+	return unknown, b, fmt.Errorf("%w: neither NIfTI nor NRRD nor a picture: it starts with % x", volume.ErrFormat, head)
 }
 
 func isHeaderSize(n uint32) bool { return n == 348 || n == 540 }
@@ -106,6 +112,8 @@ func Decode(name string, r io.Reader, lim volume.Limits) (*volume.Volume, error)
 		return nil, err
 	case k == isNRRD:
 		return nrrd.Decode(r, lim)
+	case k == isPicture:
+		return raster.Decode(r, lim)
 	}
 	return nifti.Decode(r, lim)
 }
@@ -118,6 +126,8 @@ func DecodeLabels(name string, r io.Reader, lim volume.Limits) (*volume.LabelMap
 		return nil, err
 	case k == isNRRD:
 		return nrrd.DecodeLabels(r, lim)
+	case k == isPicture:
+		return raster.DecodeLabels(r, lim)
 	}
 	return nifti.DecodeLabels(r, lim)
 }
