@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -271,14 +272,19 @@ func TestMemoryOfSteps(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("SCRAWL_MEMORY_STEPS")); err == nil {
 		steps = n
 	}
+	step := func(l adapt.Lesson) {
+		if _, _, err := e.Step(t.Context(), adapt.StepOptions{Batch: 1, Averages: 1, AveragePerStep: true}, []adapt.Weights{net.Source(), net.Source()}, l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	step(twinLesson(channels, 1, 32, 1)) // PyTorch's side does the same before it measures
 	l := twinLesson(channels, 1, size, steps)
+	debug.FreeOSMemory()
 	before := residentMiB(t, "VmRSS")
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
 		t.Skipf("SKIPPED, the peak cannot be reset here: %v", err)
 	}
-	if _, _, err := e.Step(t.Context(), adapt.StepOptions{Batch: 1, Averages: 1, AveragePerStep: true}, []adapt.Weights{net.Source(), net.Source()}, l); err != nil {
-		t.Fatal(err)
-	}
+	step(l)
 	fmt.Printf("added MiB: %.1f\n", residentMiB(t, "VmHWM")-before)
 }
 
@@ -326,7 +332,7 @@ func reportMemory(b *testing.B, r rival, size int) {
 //	SCRAWL_PYTHON=/path/to/python go test -run '^$' -bench AgainstPyTorch -benchtime 5x -timeout 1h ./engine/adapt
 //
 // step is one training step (forward, backward, SGD, average); augment one of 16 augmented copies, the augmentation itself included on our
-// side only; MiB what the first steps add to the resident memory of a fresh process, sessions included.
+// side only; MiB what steps add at their peak to the resident memory of a process that has taken one at 32².
 func BenchmarkAgainstPyTorch(b *testing.B) {
 	threads := twinThreads(b)
 	t := startTwin(b, threads)
