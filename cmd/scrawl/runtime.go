@@ -33,7 +33,7 @@ an installed Python package onnxruntime, an installed Node package onnxruntime-n
 		},
 	}
 	cmd.Flags().StringVar(&library, "ort-lib", "", "use this library `file` and look nowhere else")
-	cmd.AddCommand(newRuntimeInstallCommand(), newRuntimeCheckCommand(), newRuntimePlacementCommand())
+	cmd.AddCommand(newRuntimeInstallCommand(), newRuntimeCheckCommand(), newRuntimePlacementCommand(), newRuntimeTuneCommand())
 	return cmd
 }
 

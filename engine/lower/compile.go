@@ -22,7 +22,7 @@ type Compiler struct {
 
 // NewCompiler returns a compiler for sessions with the given options. The device is looked at when the first model is compiled.
 func NewCompiler(lib *ort.Library, o ort.Options) *Compiler {
-	return &Compiler{lib: lib, options: o, probe: sync.OnceValue(func() Target { return Probe(lib) }),
+	return &Compiler{lib: lib, options: o, probe: sync.OnceValue(func() Target { return measured(lib, o) }),
 		device: sync.OnceValues(func() (ort.Device, error) { return lib.Resolve(o.Device) })}
 }
 

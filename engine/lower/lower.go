@@ -9,12 +9,26 @@
 //
 //   - Activations stay blocked from convolution to convolution: element-wise operators, pooling, enlargement and concatenation work on
 //     them as they are. Where an operator wants the plain layout, a reordering is inserted, once per value.
+//
 //   - Weights are carried through a training Loop in the kernels' own layout and converted only when they enter and leave it.
+//
 //   - The gradient of a convolution's input is a convolution with turned kernels.
+//
 //   - The gradient of a convolution's weight is a convolution too: each channel of one operand is an image, the other operand,
 //     blocked, serves as the filter, as it lies in memory. It is taken in bands of rows that fit a core's cache.
 //
+//   - The gradient of a group normalisation is two depthwise convolutions.
+//
+// Which operand is the filter and how large the bands are is chosen by a rule, or, where [Tune] has measured it on this machine, by
+// what was the fastest.
+//
 // Groups of gradient nodes are recognised by the summaries that package autodiff leaves in the graph.
+//
+// # CUDA
+//
+// Graphs for a GPU stay as they are, in standard operators: the weights of a Loop stay on the device for all its steps. [Half] is an option
+// for answers. What has been run there is nothing yet: this package's tests hold the graphs on the CPU, and those that need a GPU are
+// skipped without one.
 //
 // # Trust
 //
@@ -35,6 +49,8 @@ import (
 type Target struct {
 	// Block is the number of channels in a block; 0 when the blocked kernels cannot be used.
 	Block int64
+	// Forms are the measured ways to compute gradients of weights; what is not in it is computed as the package thinks best.
+	Forms Forms
 }
 
 // Domains of ONNX Runtime's own operators.
@@ -55,6 +71,7 @@ func CPU(m *onnx.Model, t Target) (*onnx.Model, error) {
 	}
 	g := &onnx.Graph{Name: m.Graph.Name, Inputs: m.Graph.Inputs, Outputs: m.Graph.Outputs, Initializers: slices.Clone(m.Graph.Initializers)}
 	s := newScope(t, m.Graph, onnx.NewBuilder(g, "lowered/"), bodies, nil)
+	s.typical = typicalSizes(m.Graph)
 	s.nodes()
 	for _, o := range g.Outputs {
 		s.plain(o.Name)
@@ -91,11 +108,15 @@ type scope struct {
 	users   map[string][]*onnx.Node // by value, one entry for each use; nil for uses outside the list of nodes
 	done    map[*onnx.Node]bool     // nodes computed as part of another one
 	sizes   map[string]string       // run-time sizes already computed
+	typical map[string]int64        // of the inputs' symbols
 }
 
 func newScope(t Target, from *onnx.Graph, b *onnx.Builder, bodies map[*onnx.Graph]map[string]onnx.Fact, outer *scope) *scope {
 	s := &scope{Target: t, from: from, b: b, outer: outer, bodies: bodies, facts: bodies[from], plainly: map[string]bool{},
 		others: [2]map[string]string{{}, {}}, users: map[string][]*onnx.Node{}, done: map[*onnx.Node]bool{}, sizes: map[string]string{}, makers: map[string]*onnx.Node{}, known: map[string]string{}}
+	if outer != nil {
+		s.typical = outer.typical
+	}
 	for _, in := range from.Initializers {
 		s.plainly[in.Name] = true
 	}

@@ -35,6 +35,7 @@ type weightPlan struct {
 	images        int64 // channels of image
 	filters       int64 // channels of filter
 	rotated       bool  // x is the filter
+	band          int64 // bytes
 }
 
 func (s *scope) planWeightGradient(n *onnx.Node) weightPlan {
@@ -48,7 +49,12 @@ func (s *scope) planWeightGradient(n *onnx.Node) weightPlan {
 	}
 	o, c := p.sizes[0], p.sizes[1]
 	p.filter, p.filters, p.image, p.images = p.dy, o, p.x, c
-	swap := c%s.Block == 0 && p.win.mirrors() && slices.Equal(p.win.stride, []int64{1, 1}) && (o%s.Block != 0 || c > o)
+	p.band = bandBytes
+	byX := c%s.Block == 0 && p.win.mirrors() && slices.Equal(p.win.stride, []int64{1, 1})
+	swap := byX && (o%s.Block != 0 || c > o)
+	if f, ok := s.Forms[s.formKey(p)]; ok && f.Band >= 1<<12 && (f.Filter == filterX && byX || f.Filter == filterDY && o%s.Block == 0) {
+		swap, p.band = f.Filter == filterX, f.Band
+	}
 	if swap {
 		p.filter, p.filters, p.image, p.images, p.rotated = p.x, c, p.dy, o, true
 	}
@@ -129,8 +135,8 @@ func (s *scope) banded(p weightPlan, image, filter string) string {
 func (s *scope) bandRows(p weightPlan) string {
 	perRow := 4 * s.Block * min(filterSet, p.filters/s.Block)
 	height, width := s.dim(p.filter, 2), s.dim(p.filter, 3)
-	return s.once(fmt.Sprint("rows ", perRow, height, width), func() string {
-		rows := s.op("Div", s.b.Int64s(bandBytes/perRow), width)
+	return s.once(fmt.Sprint("rows ", p.band/perRow, height, width), func() string {
+		rows := s.op("Div", s.b.Int64s(p.band/perRow), width)
 		return s.op("Min", s.op("Max", rows, s.b.Int64s(minBandRows)), height)
 	})
 }

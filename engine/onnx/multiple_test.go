@@ -25,3 +25,23 @@ func TestMultiple(t *testing.T) {
 		}
 	}
 }
+
+func TestSizeOf(t *testing.T) {
+	at := map[string]int64{"H": 8, "W": 5}
+	for _, c := range []struct {
+		dim  Dim
+		size int64
+		ok   bool
+	}{
+		{Dim{Size: 7}, 7, true},
+		{Dim{Symbol: "32*H"}, 256, true},
+		{Dim{Symbol: "2*floor((W + 1)/2)"}, 6, true},
+		{Dim{Symbol: "floor((W + 6)/8)"}, 1, true},
+		{Dim{Symbol: "H*W - 1"}, 39, true},
+		{Dim{Symbol: "D"}, 0, false},
+	} {
+		if size, ok := SizeOf(c.dim, at); ok != c.ok || ok && size != c.size {
+			t.Errorf("SizeOf(%v) = %d, %v; want %d, %v", c.dim, size, ok, c.size, c.ok)
+		}
+	}
+}

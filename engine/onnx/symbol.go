@@ -545,3 +545,29 @@ func (s *symbolParser) floor() (poly, error) {
 	s.rest = s.rest[end+1:]
 	return s.a.floorDiv(p, d), nil
 }
+
+// SizeOf is the size that d denotes when the symbols of the graph's inputs have the given sizes; ok is false when it depends on more.
+func SizeOf(d Dim, symbols map[string]int64) (size int64, ok bool) {
+	a := newAlgebra()
+	return a.evaluate(a.of(d), symbols)
+}
+
+func (a *algebra) evaluate(p poly, symbols map[string]int64) (int64, bool) {
+	sum := int64(0)
+	for m, c := range p {
+		for _, f := range atomsOf(m) {
+			v, ok := symbols[f]
+			if floor, isFloor := a.floors[f]; isFloor {
+				if v, ok = a.evaluate(floor.num, symbols); ok {
+					v = floorQuotient(v, floor.den)
+				}
+			}
+			if !ok {
+				return 0, false
+			}
+			c *= v
+		}
+		sum += c
+	}
+	return sum, true
+}
