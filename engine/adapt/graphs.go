@@ -58,13 +58,14 @@ func value(name string, dims ...any) onnx.Value {
 
 // image describes a float value [lead…,channels,H,W], or [lead…,channels,D,H,W] for volumes.
 func (n *Network) image(name string, channels int, lead ...any) onnx.Value {
-	dims := append(lead, channels)
+	dims := append(slices.Clone(lead), channels)
 	for i, axis := range axisNames(len(n.Size)) {
-		if n.Size[i] > 0 {
+		switch {
+		case n.Size[i] > 0:
 			dims = append(dims, n.Size[i])
-		} else if n.multiple > 1 {
+		case n.multiple > 1:
 			dims = append(dims, fmt.Sprintf("%d*%s", n.multiple, axis))
-		} else {
+		default:
 			dims = append(dims, axis)
 		}
 	}
