@@ -21,7 +21,8 @@ func newServeCommand() *cobra.Command {
 		Aliases: []string{"start_server"},
 		Short:   "Serve a folder of images to 3D Slicer, OHIF and other MONAI Label clients",
 		Long: `Serve answers MONAI Label's REST protocol for a folder of images. The folder may be one
-that MONAI Label has used: labels, tags and infos are kept in the same places.
+that MONAI Label has used: labels, tags and infos are kept in the same places. Or it does
+so for an archive that speaks DICOMweb, such as Orthanc, by its address.
 
 In 3D Slicer: install the extension MONAILabel, open the module "MONAI Label", enter the
 address shown and press the button beside it. "Next Sample" loads an image; draw a few
@@ -35,7 +36,7 @@ Settings come from --config, then the environment and a file .env in the working
 (SCRAWL_SERVER_PORT for server.port, and MONAI Label's own MONAI_LABEL_* variables), then
 --conf, then the options below. "scrawl config print" shows them, "scrawl check" tries
 them. Options may be written with underscores, as in MONAI Label.`,
-		Example: "  scrawl serve --studies ~/images\n  scrawl serve --app apps/scribbles --studies /data/ct --conf models scribbles --host 0.0.0.0 --accounts accounts.yaml",
+		Example: "  scrawl serve --studies ~/images\n  scrawl serve --studies http://127.0.0.1:8042/dicom-web\n  scrawl serve --app apps/scribbles --studies /data/ct --conf models scribbles --host 0.0.0.0 --accounts accounts.yaml",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := set.load(cmd, cmd.ErrOrStderr())

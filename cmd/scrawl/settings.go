@@ -32,7 +32,7 @@ const (
 // settingFlags are the options of every command that works with a configuration. Underscores may stand for dashes, as in MONAI Label.
 var settingFlags = []settingFlag{
 	{"app", "a", "app", "a built-in app by name, or a folder with an app.yaml", textFlag},
-	{"studies", "s", "studies", "the folder of images; made if missing", textFlag},
+	{"studies", "s", "studies", "the folder of images, made if missing, or the address of a DICOMweb archive", textFlag},
 	{"host", "i", "server.host", "address to listen on; 0.0.0.0 for all, which needs --accounts, a realm or --allow-anonymous", textFlag},
 	{"port", "p", "server.port", "port to listen on; 0 picks a free one", numberFlag},
 	{"accounts", "", "auth.accounts", "file of users and API tokens (see scrawl account); clients must then log in", textFlag},

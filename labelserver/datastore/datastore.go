@@ -1,5 +1,6 @@
 // Package datastore is where images and their labels are kept. It holds the contract, the Store interface; implementations are
-// packages below: localstore keeps MONAI Label's folder. Package storetest checks an implementation against the contract.
+// packages below: localstore keeps MONAI Label's folder, webstore speaks to an archive. Package storetest checks an implementation
+// against the contract.
 //
 // # Images, labels, tags
 //

@@ -29,8 +29,8 @@ func loggedIn() access               { return access{} }
 func need(roles ...auth.Role) access { return access{roles: roles} }
 
 // accessTable says for every route, by method and pattern without the configured prefix, who may use it. The roles are MONAI
-// Label's, with two differences: replacing or deleting a model's weights takes an administrator, since it changes what everybody
-// gets, and a reviewer may write down a review. A test fails for a route that is neither here nor in accessTrees; should one ever get
+// Label's, with three differences: replacing or deleting a model's weights takes an administrator, since it changes what everybody
+// gets, storing in the archive an annotator, and a reviewer may write down a review. A test fails for a route that is neither here nor in accessTrees; should one ever get
 // past it, it is the administrators'.
 var accessTable = map[string]access{
 	"GET /":             anybody(),
@@ -90,6 +90,7 @@ var accessTable = map[string]access{
 	"GET /logs/":                     need(auth.Admin),
 	"GET /logs/gpu":                  need(auth.Admin),
 	"POST /reload":                   need(auth.Admin),
+	"POST /proxy/dicom/*":            need(auth.Annotator),
 }
 
 // accessTrees say it for whole trees of paths.

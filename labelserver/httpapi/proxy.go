@@ -39,6 +39,7 @@ func (s *Server) proxyDICOM(c echo.Context) error {
 			break
 		}
 	}
+	s.note(c, "image", path) // the resource, by its UIDs; queries may hold names
 	leave, err := s.enterProxy(c.Request().Context())
 	if err != nil {
 		return err
