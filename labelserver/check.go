@@ -25,6 +25,7 @@ import (
 	"scrawl/labelserver/annotation"
 	"scrawl/labelserver/auth"
 	"scrawl/labelserver/config"
+	"scrawl/labelserver/obs"
 )
 
 // Check is one thing that a server needs.
@@ -43,6 +44,7 @@ func Checks(cfg *config.Config, version string) []Check {
 		{"address", func(ctx context.Context) (string, error) { return checkAddress(ctx, cfg) }},
 		{"login", func(ctx context.Context) (string, error) { return checkLogin(ctx, cfg) }},
 		{"tls", func(context.Context) (string, error) { return checkTLS(cfg, time.Now()) }},
+		{"audit", func(context.Context) (string, error) { return checkAudit(cfg) }},
 		{"viewer", func(context.Context) (string, error) { return checkViewer(cfg) }},
 	}
 }
@@ -339,6 +341,23 @@ func addresses(c *x509.Certificate) []string {
 		list = append(list, ip.String())
 	}
 	return list
+}
+
+// checkAudit reads the audit trail there is. A broken one keeps no server from working, but somebody should know.
+func checkAudit(cfg *config.Config) (string, error) {
+	f, err := os.Open(cfg.AuditFile())
+	if errors.Is(err, os.ErrNotExist) {
+		return "no trail yet", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("audit trail cannot be read: %w", err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	events, err := obs.VerifyAudit(f)
+	if err != nil {
+		return fmt.Sprintf("%s holds %d events and then breaks (by a crash, or by somebody's hand): %v", cfg.AuditFile(), events, err), nil
+	}
+	return fmt.Sprintf("%s holds %d events, none changed or missing", cfg.AuditFile(), events), nil
 }
 
 func checkViewer(cfg *config.Config) (string, error) {
