@@ -175,7 +175,7 @@ func expandAttention(b *Builder, n *Node, facts map[string]known) error {
 		heads, shared = sq[1].Size, sk[1].Size
 	}
 	if heads != shared { // each head of keys serves a group of query heads
-		if shared < 1 || heads%shared != 0 {
+		if shared < 1 || heads%shared != 0 || heads > maxChannels {
 			return fmt.Errorf("has %d heads of queries and %d of keys; a multiple is wanted", heads, shared)
 		}
 		owners := make([]int64, heads)

@@ -484,13 +484,16 @@ func normAveragePool(z *normalizer, n *Node) error {
 	return nil
 }
 
+// maxChannels bounds the numbers of groups and heads that are written out, far above those of any network.
+const maxChannels = 1 << 16
+
 // normGroupNormalization writes x̂·scale + bias with the normalisation as InstanceNormalization over groups
 // (https://onnx.ai/onnx/operators/onnx__GroupNormalization.html). scale and bias are per group in opset 18 and per channel since 21; their
 // Reshape to [groups, channels per group or 1, 1 …] serves both.
 func normGroupNormalization(z *normalizer, n *Node) error {
 	groups := n.Int("num_groups", 0)
-	if groups < 1 || len(n.Inputs) != 3 || len(n.Outputs) != 1 {
-		return errors.New("wants num_groups ≥ 1, three inputs and one output")
+	if groups < 1 || groups > maxChannels || len(n.Inputs) != 3 || len(n.Outputs) != 1 {
+		return fmt.Errorf("wants num_groups of 1 to %d, three inputs and one output", maxChannels)
 	}
 	x, b := n.Inputs[0], z.b
 	ones, zeros := make([]float32, groups), make([]float32, groups)
