@@ -257,7 +257,7 @@ func weightInitializers(g *onnx.Graph, written map[string]bool) map[string]bool 
 		for _, i := range weightPositions(n) {
 			from := origin[n.Input(i)]
 			t := tensors[from]
-			if t == nil || t.Len() < 2 && from != n.Input(i) {
+			if t == nil || t.Len() < 2 && from != n.Input(i) && n.Op != "PRelu" {
 				continue
 			}
 			if !exportersOwn(n, t) && !withoutAffine(g, n) {
