@@ -59,7 +59,13 @@ type Model struct {
 	// everything that follows here.
 	Network string `yaml:"network"`
 	File    string `yaml:"file"`
-	Input   Input  `yaml:"input"`
+	// Encoder is the .onnx file that makes embeddings of the image for file, which then is a decoder: see [adapt.Join]. Only the decoder
+	// learns. Embeddings are kept within EmbeddingsMiB, or without it [adapt.EmbeddingBytes]. Mask is the answer taken of a decoder that
+	// gives several.
+	Encoder       string `yaml:"encoder"`
+	EmbeddingsMiB int    `yaml:"embeddings_mib"`
+	Mask          int    `yaml:"mask"`
+	Input         Input  `yaml:"input"`
 	// Classes gives the class of each label of a network that has classes of its own; such a network sees the image alone. Without them
 	// the network segments whatever is marked, under the label that the user gives it.
 	Classes   Classes               `yaml:"classes"`
@@ -154,6 +160,8 @@ type Input struct {
 	Radius  float64 `yaml:"radius"`
 	// Previous is how the previous prediction is shown: probability (the default), logits or mask.
 	Previous string `yaml:"previous"`
+	// Points is how many points a decoder is given, for the channel points.
+	Points int `yaml:"points"`
 
 	// Of networks with classes alone.
 	Patch       []int     `yaml:"patch"`
@@ -262,6 +270,8 @@ func (a *App) validateModel(m Model) error {
 		return fmt.Errorf("dimension %d: 3 is wanted, or 2 for a model of type %s", m.Dimension, DeepGrow)
 	case m.Network == "" && (!fs.ValidPath(m.File) || path.Ext(m.File) != ".onnx"):
 		return fmt.Errorf("file %q is not an .onnx file inside the app's folder", m.File)
+	case m.Encoder != "" && (!fs.ValidPath(m.Encoder) || path.Ext(m.Encoder) != ".onnx"):
+		return fmt.Errorf("encoder %q is not an .onnx file inside the app's folder", m.Encoder)
 	}
 	owner, err := a.Owner(m)
 	switch {
@@ -335,6 +345,9 @@ func (m Model) validate() error {
 	default:
 		return fmt.Errorf("profile %q: hindsight, thesis or frozen is wanted", m.Profile)
 	}
+	if err := m.validateEncoder(); err != nil {
+		return err
+	}
 	if m.Classes != nil {
 		if interact.Profile(m.Profile) == interact.ProfileHindsight {
 			return errors.New("profile hindsight: a network with classes sees no strokes, thesis or frozen is wanted")
@@ -354,6 +367,19 @@ func (m Model) validate() error {
 	return nil
 }
 
+// validateEncoder reports what belongs to networks of two files, or to those of one, alone.
+func (m Model) validateEncoder() error {
+	switch {
+	case m.Encoder == "" && (m.Mask != 0 || m.EmbeddingsMiB != 0 || m.Input.Points != 0):
+		return errors.New("mask, embeddings_mib and input.points are of networks with an encoder: name its file as encoder")
+	case m.Encoder != "" && m.Classes != nil:
+		return errors.New("encoder: a network with classes of its own comes as one file")
+	case m.Mask < 0 || m.EmbeddingsMiB < 0 || m.EmbeddingsMiB > 1<<20:
+		return fmt.Errorf("mask %d and embeddings_mib %d: 0 or more, and at most %d MiB, are wanted", m.Mask, m.EmbeddingsMiB, 1<<20)
+	}
+	return nil
+}
+
 func (in Input) validate() error {
 	v, err := in.value()
 	if err != nil {
@@ -367,7 +393,7 @@ func (in Input) validate() error {
 
 func (in Input) value() (interact.Input, error) {
 	v := interact.Input{Grid: in.Grid, Multiple: in.Multiple, Focus: in.Focus, Prompts: interact.Prompts(in.Prompts), Radius: in.Radius,
-		Previous: interact.Previous(in.Previous)}
+		Previous: interact.Previous(in.Previous), Points: in.Points}
 	for _, c := range in.Channels {
 		v.Channels = append(v.Channels, interact.Channel(c))
 	}
@@ -437,8 +463,8 @@ func (in Input) ofClasses() (segment.Input, error) {
 	switch {
 	case len(in.Channels) == 0 || slices.ContainsFunc(in.Channels, func(c string) bool { return c != string(interact.ChannelImage) }):
 		return v, fmt.Errorf("channels %v: a network with classes sees the image alone, [image] is wanted, once for each of its channels", in.Channels)
-	case in.Grid != 0 || in.Focus != 0 || in.Prompts != "" || in.Radius != 0 || in.Previous != "":
-		return v, errors.New("grid, focus, prompts, radius and previous are of networks without classes; patch is wanted here")
+	case in.Grid != 0 || in.Focus != 0 || in.Prompts != "" || in.Radius != 0 || in.Previous != "" || in.Points != 0:
+		return v, errors.New("grid, focus, prompts, radius, previous and points are of networks without classes; patch is wanted here")
 	case in.Fit != "" && in.Fit != "windows" && in.Fit != "resize":
 		return v, fmt.Errorf("fit %q: windows or resize is wanted", in.Fit)
 	}
@@ -469,18 +495,83 @@ func (a *App) Load(m Model, compile adapt.Compiler) (Loaded, error) {
 	return a.LoadData(m, data, compile)
 }
 
-// ReadNetwork reads the .onnx file of a model's network.
+// ReadNetwork reads the .onnx file of a model's network. Of a network of two files it is the .onnx file that both make together.
 func (a *App) ReadNetwork(m Model) ([]byte, error) {
 	m, err := a.Owner(m)
 	if err != nil {
 		return nil, err
 	}
-	data, err := a.readModel(m.File)
+	read := a.readModel
+	if m.Encoder != "" {
+		read = func(string) ([]byte, error) { return a.join(m) }
+	}
+	data, err := read(m.File)
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", m.Name, err)
 	}
 	return data, nil
 }
+
+// join makes one file of a model's encoder and decoder.
+func (a *App) join(m Model) ([]byte, error) {
+	var files [2]*onnx.Model
+	for i, name := range []string{m.Encoder, m.File} {
+		data, err := a.readModel(name)
+		if err != nil {
+			return nil, err
+		}
+		if files[i], err = onnx.Parse(data); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	encoder, err := m.Input.standardisedEncoder(files[0])
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", m.Encoder, err)
+	}
+	layout, err := m.twoParts(adapt.TakesMask(files[1]))
+	if err != nil {
+		return nil, err
+	}
+	joined, err := adapt.Join(encoder, files[1], layout)
+	if err != nil {
+		return nil, fmt.Errorf("join %s and %s: %w", m.Encoder, m.File, err)
+	}
+	return joined.Marshal()
+}
+
+// twoParts tells which of a model's channels go where. takesMask says that the decoder has an input for the previous prediction.
+func (m Model) twoParts(takesMask bool) (adapt.TwoParts, error) {
+	p := adapt.TwoParts{Grid: m.Input.Grid, Channels: len(m.Input.Channels), Points: m.Input.Points, Previous: -1, Mask: m.Mask}
+	for i, c := range m.Input.Channels {
+		switch c := interact.Channel(c); {
+		case c == interact.ChannelImage:
+			p.Images = append(p.Images, i)
+		case c == interact.ChannelPoints:
+			p.PointMap = i
+		case c == interact.ChannelPrevious && takesMask:
+			if interact.Previous(m.Input.Previous) != interact.PreviousLogits {
+				return p, fmt.Errorf("previous %q: the decoder's input for the previous prediction takes logits, previous: logits is wanted", m.Input.Previous)
+			}
+			p.Previous = i
+		default:
+			p.Maps = append(p.Maps, i)
+		}
+	}
+	return p, nil
+}
+
+// standardisedEncoder puts the standardisation in front of an encoder, one number for each of its channels.
+func (in Input) standardisedEncoder(m *onnx.Model) (*onnx.Model, error) {
+	if len(m.Graph.Inputs) != 1 || len(m.Graph.Inputs[0].Shape) < 2 {
+		return m, nil // which cannot be joined
+	}
+	channels := max(0, min(m.Graph.Inputs[0].Shape[1].Size, maxImageChannels))
+	in.Channels = slices.Repeat([]string{string(interact.ChannelImage)}, int(channels))
+	return in.standardised(m, false)
+}
+
+// maxImageChannels bounds the channels of an encoder's image.
+const maxImageChannels = 64
 
 // LoadData makes a network ready for interaction that takes the place of a model's own: another version of it, say. data is an .onnx
 // file.
@@ -496,8 +587,10 @@ func (a *App) LoadData(m Model, data []byte, compile adapt.Compiler) (Loaded, er
 	if err != nil {
 		return Loaded{}, fmt.Errorf("model %q: %s: %w", m.Name, m.File, err)
 	}
-	if parsed, err = m.Input.standardised(parsed, m.Classes != nil); err != nil {
-		return Loaded{}, fmt.Errorf("model %q: %w", m.Name, err)
+	if m.Encoder == "" { // otherwise it is in the joined file
+		if parsed, err = m.Input.standardised(parsed, m.Classes != nil); err != nil {
+			return Loaded{}, fmt.Errorf("model %q: %w", m.Name, err)
+		}
 	}
 	net, err := adapt.NewNetwork(parsed, adapt.Trainable{Part: adapt.Part(m.Trainable.Part), Include: m.Trainable.Include, Exclude: m.Trainable.Exclude})
 	if err != nil {
@@ -548,6 +641,9 @@ func (m Model) Ready(net *adapt.Network, compile adapt.Compiler) (*interact.Mode
 	engine, err := adapt.NewEngine(net, in.ImageChannels(), compile)
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", m.Name, err)
+	}
+	if m.EmbeddingsMiB > 0 {
+		engine.BoundEmbeddings(m.EmbeddingsMiB << 20)
 	}
 	return &interact.Model{Engine: engine, Input: in, Thesis: m.Thesis, Hindsight: m.Hindsight, Thickness: m.Thickness}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"scrawl/adapters/measure"
+	"scrawl/adapters/morph"
 	"scrawl/apps/interact"
 	"scrawl/apps/synth"
 	"scrawl/engine/adapt"
@@ -59,8 +60,14 @@ func (p *replay) seen(b *synth.Batch) *tensor.Tensor {
 	n, k := s[2]*s[3], len(p.input.Channels)
 	x := tensor.Zeros[float32](s[0], k, s[2], s[3])
 	for i := range s[0] {
+		shown := func(c interact.Channel) []float32 { return b.Input.Float32s()[(i*s[1]+at[c])*n:][:n] }
 		for c, name := range p.input.Channels {
-			copy(x.Float32s()[(i*k+c)*n:][:n], b.Input.Float32s()[(i*s[1]+at[name])*n:][:n])
+			plane := x.Float32s()[(i*k+c)*n:][:n]
+			if name == interact.ChannelPoints {
+				p.input.PointMap(plane, morph.Threshold(shown(interact.ChannelPositive), s[3], s[2], 0.5), morph.Threshold(shown(interact.ChannelNegative), s[3], s[2], 0.5))
+			} else if _, ok := at[name]; ok {
+				copy(plane, shown(name))
+			}
 		}
 	}
 	return x

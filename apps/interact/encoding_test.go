@@ -2,6 +2,7 @@ package interact
 
 import (
 	"math"
+	"strings"
 	"testing"
 
 	"scrawl/adapters/morph"
@@ -96,5 +97,47 @@ func TestBoxChannel(t *testing.T) {
 	}
 	if r.Input.Channels = []Channel{ChannelImage}; r.boxMask(SliceKey{Axis: 2, Slice: 1}) != nil {
 		t.Error("a box for a network that sees none")
+	}
+}
+
+func TestPointMap(t *testing.T) {
+	in := Input{Grid: 32, Points: 4}
+	mask := func(points ...morph.Point) morph.Mask { return morph.FromPoints(32, 32, points) }
+	line := func(y int) morph.Mask {
+		m := morph.New(32, 32)
+		for x := 4; x < 29; x++ {
+			m.Set(x, y, true)
+		}
+		return m
+	}
+	for name, c := range map[string]struct {
+		positive, negative morph.Mask
+		want               map[morph.Point]float32
+	}{
+		"nothing":    {mask(), mask(), nil},
+		"a click":    {mask(morph.Point{X: 9, Y: 9}, morph.Point{X: 10, Y: 9}), mask(), map[morph.Point]float32{{X: 9, Y: 9}: 4}},
+		"a line":     {line(3), mask(), map[morph.Point]float32{{X: 16, Y: 3}: 4, {X: 4, Y: 3}: 3, {X: 28, Y: 3}: 2, {X: 10, Y: 3}: 1}},
+		"two halves": {line(3), line(20), map[morph.Point]float32{{X: 16, Y: 3}: 4, {X: 4, Y: 3}: 3, {X: 16, Y: 20}: -2, {X: 4, Y: 20}: -1}},
+		"few beside": {line(3), mask(morph.Point{X: 1, Y: 1}), map[morph.Point]float32{{X: 16, Y: 3}: 4, {X: 4, Y: 3}: 3, {X: 28, Y: 3}: 2, {X: 1, Y: 1}: -1}},
+		"contested":  {mask(morph.Point{X: 5, Y: 5}), mask(morph.Point{X: 5, Y: 5}), map[morph.Point]float32{{X: 5, Y: 5}: -4}},
+		"two strokes": {mask(morph.Point{X: 2, Y: 2}, morph.Point{X: 30, Y: 30}), mask(),
+			map[morph.Point]float32{{X: 2, Y: 2}: 4, {X: 30, Y: 30}: 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := make([]float32, 32*32)
+			in.PointMap(got, c.positive, c.negative)
+			for i, v := range got {
+				if p := (morph.Point{X: i % 32, Y: i / 32}); v != c.want[p] {
+					t.Errorf("pixel %v is %g, want %g", p, v, c.want[p])
+				}
+			}
+		})
+	}
+	bad := Input{Channels: []Channel{ChannelImage, ChannelPoints}, Grid: 32, Multiple: 1, Percentiles: [2]float64{0, 100}}
+	if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), "0 points") {
+		t.Errorf("error %v, want one about the number of points", err)
+	}
+	if bad.Points = 3; bad.Validate() != nil || !bad.Conditioned() {
+		t.Errorf("%v; sees strokes: %v", bad.Validate(), bad.Conditioned())
 	}
 }

@@ -36,12 +36,13 @@ import (
 type Channel string
 
 // The channels a network may have. Positive and Negative are maps of strokes, 1 under a stroke; Previous is the
-// probability of the previous prediction.
+// probability of the previous prediction. Points is for decoders that read lists of points: see [Input.PointMap].
 const (
 	ChannelImage    Channel = "image"
 	ChannelPositive Channel = "positive"
 	ChannelNegative Channel = "negative"
 	ChannelPrevious Channel = "previous"
+	ChannelPoints   Channel = "points"
 	ChannelBox      Channel = "box" // 1 inside the box that the request limits the answer to
 )
 
@@ -85,10 +86,12 @@ type Input struct {
 	Radius  float64
 	// Previous is how the previous prediction is shown; "" means as probabilities.
 	Previous Previous
+	// Points is how many points the strokes become at most in the channel of points.
+	Points int
 }
 
 // Conditioned reports whether the network sees strokes itself.
-func (in Input) Conditioned() bool { return in.has(ChannelPositive) }
+func (in Input) Conditioned() bool { return in.has(ChannelPositive) || in.has(ChannelPoints) }
 
 func (in Input) has(c Channel) bool {
 	for _, x := range in.Channels {
@@ -114,9 +117,9 @@ func (in Input) ImageChannels() []int {
 func (in Input) Validate() error {
 	for _, c := range in.Channels {
 		switch c {
-		case ChannelImage, ChannelPositive, ChannelNegative, ChannelPrevious, ChannelBox:
+		case ChannelImage, ChannelPositive, ChannelNegative, ChannelPoints, ChannelPrevious, ChannelBox:
 		default:
-			return fmt.Errorf("input channel %q is not one of image, positive, negative, previous, box", c)
+			return fmt.Errorf("input channel %q is not one of image, positive, negative, points, previous, box", c)
 		}
 	}
 	switch {
@@ -130,6 +133,8 @@ func (in Input) Validate() error {
 		return fmt.Errorf("no input channel shows the image")
 	case in.has(ChannelPositive) != in.has(ChannelNegative):
 		return fmt.Errorf("positive and negative strokes need a channel each")
+	case in.has(ChannelPoints) != (in.Points > 0) || in.Points > maxPoints || in.Points < 0:
+		return fmt.Errorf("%d points: a number up to %d belongs to a channel of points, and to no other", in.Points, maxPoints)
 	case in.Multiple < 1 || in.Grid < 16 || in.Grid%in.Multiple != 0:
 		return fmt.Errorf("grid %d must be at least 16 and a multiple of %d", in.Grid, in.Multiple)
 	case in.Range == nil && !(in.Percentiles[0] >= 0 && in.Percentiles[0] < in.Percentiles[1] && in.Percentiles[1] <= 100):
@@ -141,6 +146,9 @@ func (in Input) Validate() error {
 	}
 	return nil
 }
+
+// maxPoints bounds the points that strokes become: a decoder's attention takes time for each.
+const maxPoints = 256
 
 // Profile chooses what is learned when.
 type Profile string

@@ -96,6 +96,8 @@ func (m *Model) inputs(v view, win transform.Window, p prompt) *tensor.Tensor {
 			m.Input.strokePlane(plane, positive)
 		case ChannelNegative:
 			m.Input.strokePlane(plane, negative)
+		case ChannelPoints:
+			m.Input.PointMap(plane, positive, negative)
 		case ChannelPrevious:
 			m.Input.previousPlane(plane, previous)
 		case ChannelBox:

@@ -30,6 +30,8 @@ type Engine struct {
 	images  []int // input channels that show the image
 	mu      sync.Mutex
 	built   map[string]*built
+
+	embeddings *embeddingCache // of joined networks
 }
 
 type built struct {
@@ -44,7 +46,7 @@ func NewEngine(net *Network, imageChannels []int, compile Compiler) (*Engine, er
 	if _, _, err := net.splitChannels(imageChannels); err != nil {
 		return nil, err
 	}
-	return &Engine{net: net, compile: compile, images: slices.Clone(imageChannels), built: map[string]*built{}}, nil
+	return &Engine{net: net, compile: compile, images: slices.Clone(imageChannels), built: map[string]*built{}, embeddings: newEmbeddingCache()}, nil
 }
 
 // Network returns the network the engine runs.
@@ -121,6 +123,9 @@ func (e *Engine) Predict(ctx context.Context, w Weights, x *tensor.Tensor) (*ten
 	in := map[string]*tensor.Tensor{inX: x}
 	if !frozen {
 		e.feedWeights(in, plain, w)
+	}
+	if err := e.feedEmbeddings(ctx, in, x); err != nil {
+		return nil, fmt.Errorf("predict: %w", err)
 	}
 	out, err := s.Run(ctx, in, nil)
 	if err != nil {
@@ -238,6 +243,9 @@ func (e *Engine) Step(ctx context.Context, o StepOptions, sets []Weights, l Less
 			return nil, nil, fmt.Errorf("learn: %w", err)
 		}
 		e.feedWeights(in, names[k].in, w)
+	}
+	if err := e.feedLesson(ctx, in, l.X); err != nil {
+		return nil, nil, fmt.Errorf("learn: %w", err)
 	}
 	out, err := s.Run(ctx, in, nil)
 	if err != nil {

@@ -37,11 +37,15 @@ const (
 	inDecay    = prefix + "decay"
 	inAlphas   = prefix + "alphas"
 	inSteps    = prefix + "steps"
+	inWhich    = prefix + "which_embedding"
 	outLosses  = prefix + "losses"
 )
 
 // ofStep names the part of a stacked input that one step uses.
 func ofStep(stacked string) string { return stacked + "_k" }
+
+// stacked names the embeddings of a lesson.
+func stacked(embedding string) string { return prefix + "stacked:" + embedding }
 
 func value(name string, dims ...any) onnx.Value {
 	v := onnx.Value{Name: name, DType: tensor.Float32, Shape: onnx.Shape{}}
@@ -110,8 +114,20 @@ func (n *Network) appendForward(b *onnx.Builder, x string, batch int) string {
 	logits := n.output
 	if n.oneByOne && batch > 1 {
 		var each []string
-		for i, image := range b.Ops("Split", batch, []string{x}, onnx.WithInt("axis", 0), onnx.WithInt("num_outputs", int64(batch))) {
-			each = append(each, n.appendCopy(b, image, fmt.Sprintf("%simage%d/", prefix, i)))
+		parted := func(v string) []string {
+			return b.Ops("Split", batch, []string{v}, onnx.WithInt("axis", 0), onnx.WithInt("num_outputs", int64(batch)))
+		}
+		of := make([]map[string]string, batch) // what each copy reads in place of the batch
+		for i, image := range parted(x) {
+			of[i] = map[string]string{n.input: image}
+		}
+		for _, e := range n.given {
+			for i, one := range parted(e.Name) {
+				of[i][e.Name] = one
+			}
+		}
+		for i := range batch {
+			each = append(each, n.appendCopy(b, of[i], fmt.Sprintf("%simage%d/", prefix, i)))
 		}
 		logits = b.Op("Concat", each, onnx.WithInt("axis", 0))
 	} else {
@@ -125,9 +141,9 @@ func (n *Network) appendForward(b *onnx.Builder, x string, batch int) string {
 	return b.Op("Concat", []string{zero, logits}, onnx.WithInt("axis", 1))
 }
 
-// appendCopy puts the network's nodes into b's graph with all their results renamed, and returns the copy's output.
-func (n *Network) appendCopy(b *onnx.Builder, x, prefix string) string {
-	names := map[string]string{n.input: x}
+// appendCopy puts the network's nodes into b's graph with all their results renamed, and returns the copy's output. names holds what they
+// read in place of the network's inputs, and is extended.
+func (n *Network) appendCopy(b *onnx.Builder, names map[string]string, prefix string) string {
 	b.Graph.Nodes = append(b.Graph.Nodes, renamed(n.forward.Nodes, names, prefix)...)
 	return names[n.output]
 }
@@ -190,13 +206,15 @@ func renamedBody(g *onnx.Graph, names map[string]string, prefix string) *onnx.Gr
 
 // PredictGraph builds the graph that answers: inputs x [N,C,H,W] and, unless frozen, the trainable weights; output probabilities
 // [N,K,H,W], the softmax over classes. With frozen set the source's weights are constants, which ONNX Runtime lays out
-// for speed once and for all.
+// for speed once and for all. Of a joined network it is the decoder, with the embeddings as further inputs.
 func (n *Network) PredictGraph(frozen bool) *onnx.Model {
+	n = n.answering()
 	batch := any("N")
 	if n.oneByOne {
 		batch = 1
 	}
 	g := n.graphOf("predict", n.image(inX, n.Channels, batch))
+	g.Inputs = append(g.Inputs, n.embeddingValues(plain, batch)...)
 	if frozen {
 		g.Initializers = slices.Clone(n.forward.Initializers)
 	} else {
@@ -222,7 +240,7 @@ const BlurTaps = 9
 //
 // and only copies whose entry in counted [4] is 1 enter the sums. Inputs: x [1,C,H,W], sum and squares [1,K,H,W], noise
 // [4,Ci,H,W], blur [4,9] (the kernel along each spatial axis), gain, offset and counted [4], inverse_temperature scalar, the weights.
-// The sums come back as sum_out and squares_out.
+// The sums come back as sum_out and squares_out. Of a joined network it holds the encoder too, for no embedding fits an augmented copy.
 func (n *Network) PseudoGraph(imageChannels []int) (*onnx.Model, error) {
 	images, others, err := n.splitChannels(imageChannels)
 	if err != nil {
@@ -358,14 +376,20 @@ type StepOptions struct {
 // Inputs: x [S,B,C,H,W], target and scribble [S,B,K,H,W], weight and marked [S,B,1,H,W] (step k uses batch k mod S; whoever
 // calls divides the weights by their sums where means are wanted), lambda, learning_rate scalars, alphas [averages] if there
 // are any, decay scalar for AdamW, steps int64 scalar, then the student's weights, each average's, and for AdamW the two moments.
-// Outputs: the same sets, and losses [K,2] = (L_cons or, with Dice, L_cons + Dice; L_inter).
+// Outputs: the same sets, and losses [K,2] = (L_cons or, with Dice, L_cons + Dice; L_inter). Of a joined network it is the decoder that
+// learns; further inputs are the embeddings [E,…] of the images that differ and, as int64 [S,B], which of them each example has.
 func (n *Network) StepGraph(o StepOptions) (*onnx.Model, error) {
+	n = n.answering()
 	g := n.graphOf("step",
 		n.image(inX, n.Channels, "S", o.Batch),
 		n.image(inTarget, n.Classes, "S", o.Batch), n.image(inWeight, 1, "S", o.Batch),
 		n.image(inScribble, n.Classes, "S", o.Batch), n.image(inMarked, 1, "S", o.Batch))
 	g.Inputs = append(g.Inputs, o.constants()...)
 	g.Inputs = append(g.Inputs, onnx.Value{Name: inSteps, DType: tensor.Int64, Shape: onnx.Shape{}})
+	if len(n.given) > 0 {
+		g.Inputs = append(g.Inputs, n.embeddingValues(stacked, "E")...)
+		g.Inputs = append(g.Inputs, onnx.Value{Name: inWhich, DType: tensor.Int64, Shape: onnx.Shape{{Symbol: "S"}, {Size: int64(o.Batch)}}})
+	}
 	b := onnx.NewBuilder(g, prefix)
 	body, err := n.stepBody(b, o)
 	if err != nil {
@@ -471,6 +495,7 @@ func (n *Network) stepBody(outer *onnx.Builder, o StepOptions) (*onnx.Graph, err
 		n.image(ofStep(inX), n.Channels, o.Batch),
 		n.image(ofStep(inTarget), n.Classes, o.Batch), n.image(ofStep(inWeight), 1, o.Batch),
 		n.image(ofStep(inScribble), n.Classes, o.Batch), n.image(ofStep(inMarked), 1, o.Batch))
+	g.Inputs = append(g.Inputs, n.embeddingValues(plain, o.Batch)...)
 	g.Inputs = append(g.Inputs, o.constants()...)
 	g.Inputs = append(g.Inputs, n.weights(plain)...)
 	constants := len(g.Initializers)
@@ -493,7 +518,7 @@ func (n *Network) stepBody(outer *onnx.Builder, o StepOptions) (*onnx.Graph, err
 	// Constants made on the way belong to the outermost graph, where the runtime folds and keeps them.
 	outer.Graph.Initializers = append(outer.Graph.Initializers, g.Initializers[constants:]...)
 	sub := onnx.NewBuilder(body, prefix+"body/")
-	pickBatch(outer, sub, iteration)
+	n.pickBatch(outer, sub, iteration)
 	body.Nodes, body.Summaries = append(body.Nodes, g.Nodes...), g.Summaries
 	sub.Alias(goOn, goOn+"_out")
 	losses := sub.Op("Concat", []string{sub.Op("Reshape", []string{lCons, outer.Int64s(1)}), sub.Op("Reshape", []string{lInter, outer.Int64s(1)})}, onnx.WithInt("axis", 0))
@@ -517,11 +542,18 @@ func (n *Network) losses(b *onnx.Builder, o StepOptions) (loss, cons, inter stri
 }
 
 // pickBatch takes batch k mod S of the stacked inputs.
-func pickBatch(outer, sub *onnx.Builder, iteration string) {
+func (n *Network) pickBatch(outer, sub *onnx.Builder, iteration string) {
 	count := outer.Op("Gather", []string{outer.Op("Shape", []string{inX}), outer.Int64(0)})
 	k := sub.Op("Mod", []string{iteration, count})
 	for _, name := range []string{inX, inTarget, inWeight, inScribble, inMarked} {
 		sub.Alias(sub.Op("Gather", []string{name, k}, onnx.WithInt("axis", 0)), ofStep(name))
+	}
+	if len(n.given) == 0 {
+		return
+	}
+	which := sub.Op("Gather", []string{inWhich, k}, onnx.WithInt("axis", 0))
+	for _, e := range n.given {
+		sub.Alias(sub.Op("Gather", []string{stacked(e.Name), which}, onnx.WithInt("axis", 0)), e.Name)
 	}
 }
 

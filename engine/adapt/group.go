@@ -27,6 +27,9 @@ func (n *Network) Group(g Group) ([]string, error) {
 	case GroupAll:
 		return n.Params(), nil
 	case GroupDecoder:
+		if n.parts != nil {
+			return n.Params(), nil
+		}
 		members = n.decoder()
 	case GroupNormalization:
 		members = n.normalizations()

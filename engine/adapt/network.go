@@ -18,6 +18,11 @@
 // All computation is in three ONNX graphs, made from the network's own forward graph and run by ONNX Runtime: predict,
 // pseudo (a micro-batch of augmented copies) and step (K steps of gradient descent in an ONNX Loop). Weights are graph
 // inputs and outputs: one session serves all users. Height and width are symbolic: one session serves all sizes.
+//
+// A network whose encoder is a file of its own ([Join]) has a fourth, the encoder, which stays as it came. It is run once for each image,
+// and what it answers is kept within a number of bytes: predict and step are then of the decoder alone. Nothing of this shows
+// outside: an image stands for its embeddings wherever one is stored or learned from, and embeddings that are no longer in
+// memory are made anew. Augmented copies have embeddings of their own, made inside the pseudo graph or before the step.
 package adapt
 
 import (
@@ -48,6 +53,10 @@ type Network struct {
 	single bool
 	params []string
 	source Weights
+	// parts are the halves of a network that [Join] made; nil for others. given are the embeddings that come from outside where forward is
+	// the decoder alone: see [Network.answering].
+	parts *parts
+	given []onnx.Value
 }
 
 // Weights is one set of a network's trainable tensors, in the order of [Network.Params]. Its tensors are never changed once
@@ -126,6 +135,9 @@ func (n *Network) readInterface() error {
 	}
 	n.forward.Outputs = slices.Clone(n.forward.Outputs)
 	n.forward.Outputs[0].Shape = out
+	if n.parts, err = n.split(facts); err != nil {
+		return err
+	}
 	n.Channels, n.Classes = int(in[1].Size), int(out[1].Size)
 	if n.Classes == 1 {
 		n.single, n.Classes = true, 2
@@ -143,6 +155,9 @@ func (n *Network) readInterface() error {
 // their example into the file, also where the network does not depend on it.
 func (n *Network) shapes() (map[string]onnx.Fact, error) {
 	declared := n.forward.Inputs[0].Shape
+	if n.input == joinedInput { // whose axes are free where they can be
+		return n.declaredShapes()
+	}
 	for _, free := range [][2]bool{{true, true}, {true, false}, {false, true}} {
 		in := freed(declared, free[0], free[1])
 		if slices.Equal(in, declared) {
@@ -154,6 +169,10 @@ func (n *Network) shapes() (map[string]onnx.Fact, error) {
 		}
 	}
 	n.forward.Inputs[0].Shape = declared
+	return n.declaredShapes()
+}
+
+func (n *Network) declaredShapes() (map[string]onnx.Fact, error) {
 	facts, err := onnx.Infer(n.forward)
 	if err != nil {
 		return nil, fmt.Errorf("shapes of the network: %w", err)
@@ -242,7 +261,7 @@ func weightInitializers(g *onnx.Graph, written map[string]bool) map[string]bool 
 	tensors := map[string]*tensor.Tensor{}
 	origin := map[string]string{} // value → the initializer whose elements it holds
 	for _, in := range g.Initializers {
-		if in.Tensor.DType() == tensor.Float32 && !runningStatistic(in.Name) && !written[in.Name] {
+		if in.Tensor.DType() == tensor.Float32 && !runningStatistic(in.Name) && !written[in.Name] && !strings.HasPrefix(in.Name, frozenPrefix) {
 			tensors[in.Name], origin[in.Name] = in.Tensor, in.Name
 		}
 	}

@@ -28,6 +28,9 @@ func (p Part) weights(n *Network, candidates map[string]bool) (map[string]bool, 
 	case PartNormalisation:
 		chosen = normalisationWeights(n.forward)
 	case PartDecoder:
+		if n.parts != nil {
+			return candidates, nil
+		}
 		chosen, err = n.decoderWeights()
 	default:
 		return nil, fmt.Errorf("part %q of the weights: %s, %s or %s is wanted", p, PartAll, PartDecoder, PartNormalisation)

@@ -580,6 +580,9 @@ func (a *Annotator) reset(l *lineage, j *job) error {
 // Forget implements Service.
 func (a *Annotator) Forget(ctx context.Context, image ImageKey) error {
 	a.images.drop(image)
+	for _, e := range a.Entries() {
+		e.Engine().ForgetEmbeddings() // they are kept by content, not by image
+	}
 	return a.eachLineage(ctx, func(l *lineage) error {
 		for _, key := range l.imagesCalled(image) {
 			e := entry{Seq: len(l.log) + 1, Time: time.Now(), Image: key, Key: image, Learned: l.head().Learned, Forgotten: true}
