@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/xml"
+	"errors"
 	"image"
 	"image/png"
 	"io"
@@ -43,7 +44,7 @@ func TestShowcase(t *testing.T) {
 		t.Errorf("the picture holds %d of its three parts", n)
 	}
 	for d := xml.NewDecoder(&b); ; {
-		if _, err := d.Token(); err == io.EOF {
+		if _, err := d.Token(); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			t.Fatalf("the picture is not well-formed: %v", err)
