@@ -279,6 +279,15 @@ func TestDICOMFolder(t *testing.T) {
 		if err := json.Unmarshal(text, &made); err != nil {
 			t.Fatal(err)
 		}
+		header, text = call(t, http.MethodGet, address+"/session/"+made.ID+"?image=true", nil, nil)
+		if !session.folder {
+			if !bytes.Equal(text, archive.Bytes()) {
+				t.Error("an uploaded archive does not come back as it was")
+			}
+		} else if back, err := format.Decode("x.nii.gz", bytes.NewReader(text), volume.Limits{}); err != nil || !slices.Equal(back.Voxels, image.Voxels) || image.Difference(back.Geometry) != "" ||
+			!strings.Contains(header.Get("Content-Disposition"), made.ID+".nii.gz") {
+			t.Errorf("a session's series does not come back as a volume: %v, headers %v", err, header)
+		}
 		query := url.Values{"session_id": {made.ID}, "output": {"image"}}
 		if session.folder {
 			query.Set("output", "dicom_seg")

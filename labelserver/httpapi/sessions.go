@@ -1,7 +1,9 @@
 package httpapi
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -82,13 +84,40 @@ func (s *Server) getSession(c echo.Context) error {
 	return reply(c, http.StatusOK, info.Object())
 }
 
+// sendSessionImage answers with the image's file. That of a series is made of its files, as a datastore's is.
 func (s *Server) sendSessionImage(c echo.Context, store *session.Store, id string) error {
+	_, err := store.Folder(id)
+	if err == nil {
+		return s.sendSessionSeries(c, id)
+	}
+	if !errors.Is(err, session.ErrOneFile) {
+		return err
+	}
 	f, info, err := store.OpenImage(id)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }() // only read
 	return sendFile(c, f, api.BaseName(info.Image))
+}
+
+// sendSessionSeries answers with the volume of a session of several files as NIfTI.
+func (s *Server) sendSessionSeries(c echo.Context, id string) error {
+	image, err := s.sessionImage(id)
+	if err != nil {
+		return err
+	}
+	v, err := image.Open(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	name := id + ".nii.gz"
+	var b bytes.Buffer
+	if err := s.o.Codec.EncodeVolume(name, &b, v); err != nil {
+		return fmt.Errorf("writing the image of session %s: %w", id, err)
+	}
+	c.Response().Header().Set("Content-Disposition", api.ContentDisposition(name))
+	return replyBytes(c, http.StatusOK, contentType(name), b.Bytes())
 }
 
 func (s *Server) deleteSession(c echo.Context) error {
