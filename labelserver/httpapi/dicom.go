@@ -10,6 +10,7 @@ import (
 	"math"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/labstack/echo/v4"
@@ -21,6 +22,7 @@ import (
 	"scrawl/adapters/volume"
 	"scrawl/labelserver/annotation"
 	"scrawl/labelserver/api"
+	"scrawl/labelserver/labelinfo"
 	"scrawl/labelserver/session"
 )
 
@@ -117,7 +119,10 @@ func (s *Server) sendDICOMSeg(c echo.Context, call *inferCall, answer *annotatio
 
 // modelName is what the incumbent calls the series: the first label's model_name.
 func modelName(params *api.Object, model string) string {
-	for _, entry := range labelEntries(params) {
+	v, _ := params.Get("label_info")
+	list, _ := v.([]any)
+	for _, item := range list {
+		entry, _ := item.(*api.Object)
 		if name, ok := entry.Text("model_name"); ok && name != "" {
 			return name
 		}
@@ -125,54 +130,23 @@ func modelName(params *api.Object, model string) string {
 	return model
 }
 
-func labelEntries(params *api.Object) []*api.Object {
-	v, _ := params.Get("label_info")
-	list, _ := v.([]any)
-	var entries []*api.Object
-	for _, item := range list {
-		if o, _ := item.(*api.Object); o != nil {
-			entries = append(entries, o)
-		}
-	}
-	return entries
-}
-
-// labelNumber is the value that an entry of label_info means, 0 if it does not say.
-func labelNumber(entry *api.Object) uint16 {
-	for _, key := range []string{"idx", "labelID", "label", "id"} {
-		if n, ok := entry.Number(key); ok && n == math.Trunc(n) && n > 0 && n <= math.MaxUint16 {
-			return uint16(n)
-		}
-	}
-	return 0
-}
-
 // dicomSegments describes the labels in a map: by the names that came with it, and what label_info says of a segment of that name, or of
 // that number if nobody has named it. A map without a voxel has the segment that was asked for.
 func dicomSegments(m *volume.LabelMap, names []annotation.Segment, params *api.Object, asked string) []dicomseg.Segment {
-	values := labelValues(m)
-	entries := labelEntries(params)
-	ordered := byOrder(entries, values)
+	values := labelinfo.Values(m)
+	entries := labelinfo.Read(params, values)
 	var segments []dicomseg.Segment
 	for _, value := range values {
-		segment := dicomseg.Segment{Label: value}
+		segment, _ := labelinfo.Find(entries, value)
 		for _, n := range names {
-			if n.ID == int(value) {
-				segment.Name = n.Name
+			if n.ID == int(value) && n.Name != "" {
+				segment = dicomseg.Segment{Name: n.Name}
+				if i := slices.IndexFunc(entries, func(e labelinfo.Entry) bool { return e.Name == n.Name }); i >= 0 {
+					segment = entries[i].Segment
+				}
 			}
 		}
-		for i, entry := range entries {
-			name, _ := entry.Text("name")
-			number := labelNumber(entry)
-			if ordered {
-				number = uint16(i + 1)
-			}
-			if segment.Name != "" && name == segment.Name || segment.Name == "" && number == value {
-				describe(&segment, name, entry)
-				break
-			}
-		}
-		if segment.Name == "" {
+		if segment.Label = value; segment.Name == "" {
 			segment.Name = "Segment " + strconv.Itoa(int(value))
 		}
 		segments = append(segments, segment)
@@ -184,81 +158,6 @@ func dicomSegments(m *volume.LabelMap, names []annotation.Segment, params *api.O
 		segments = []dicomseg.Segment{{Label: 1, Name: asked}}
 	}
 	return segments
-}
-
-// labelValues are the labels in a map but 0, in rising order.
-func labelValues(m *volume.LabelMap) []uint16 {
-	var present [math.MaxUint16 + 1]bool
-	for _, label := range m.Labels {
-		present[label] = true
-	}
-	var values []uint16
-	for value := 1; value <= math.MaxUint16; value++ {
-		if present[value] {
-			values = append(values, uint16(value))
-		}
-	}
-	return values
-}
-
-// byOrder tells whether entries of label_info go with the values 1, 2, … by their order: Slicer's idx is the position among all segments
-// of its scene, while voxels have that among the segments it sends. It is taken for meant where the values are just as many as the
-// entries.
-func byOrder(entries []*api.Object, values []uint16) bool {
-	n := len(entries)
-	return n > 0 && len(values) == n && int(values[n-1]) == n
-}
-
-// describe reads an entry of label_info: description, color ([r,g,b] from 0 to 255) and dcmqi's segmentAttribute, which goes before both.
-func describe(segment *dicomseg.Segment, name string, entry *api.Object) {
-	segment.Name = name
-	segment.Description, _ = entry.Text("description")
-	segment.Color = readColor(entry, "color")
-	attribute, ok := entry.Object("segmentAttribute")
-	if !ok {
-		return
-	}
-	text := func(to *string, key string) {
-		if v, ok := attribute.Text(key); ok && v != "" {
-			*to = v
-		}
-	}
-	text(&segment.Name, "SegmentLabel")
-	text(&segment.Description, "SegmentDescription")
-	text(&segment.AlgorithmType, "SegmentAlgorithmType")
-	text(&segment.AlgorithmName, "SegmentAlgorithmName")
-	segment.Category = readCode(attribute, "SegmentedPropertyCategoryCodeSequence")
-	segment.Type = readCode(attribute, "SegmentedPropertyTypeCodeSequence")
-	segment.Modifier = readCode(attribute, "SegmentedPropertyTypeModifierCodeSequence")
-	if color := readColor(attribute, "recommendedDisplayRGBValue"); color != nil {
-		segment.Color = color
-	}
-}
-
-func readCode(o *api.Object, key string) dicomseg.Code {
-	code, _ := o.Object(key)
-	var c dicomseg.Code
-	c.Value, _ = code.Text("CodeValue")
-	c.Scheme, _ = code.Text("CodingSchemeDesignator")
-	c.Meaning, _ = code.Text("CodeMeaning")
-	return c
-}
-
-func readColor(o *api.Object, key string) *[3]float64 {
-	v, _ := o.Get(key)
-	list, _ := v.([]any)
-	if len(list) < 3 {
-		return nil
-	}
-	var color [3]float64
-	for c := range color {
-		n, ok := api.NewObject("n", list[c]).Number("n")
-		if !ok {
-			return nil
-		}
-		color[c] = n / 255
-	}
-	return &color
 }
 
 // isDICOM looks at the first bytes of an upload, unless its name says what else it is: a raw mask may begin with any bytes.

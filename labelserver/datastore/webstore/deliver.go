@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"scrawl/adapters/dicomseg"
 	"scrawl/adapters/dicomweb"
 	"scrawl/adapters/volume"
 	"scrawl/labelserver/api"
@@ -120,7 +121,7 @@ func (s *Store) inOutbox(id string, info *api.Object) (*Encoded, bool) {
 	return e, e.Series != "" && e.Instance != ""
 }
 
-func (s *Store) encode(ctx context.Context, w io.Writer, of *series, m *volume.LabelMap, segments []Segment) (*Encoded, error) {
+func (s *Store) encode(ctx context.Context, w io.Writer, of *series, m *volume.LabelMap, segments []dicomseg.Segment) (*Encoded, error) {
 	if err := s.ensure(ctx, of); err != nil {
 		return nil, err
 	}

@@ -53,17 +53,13 @@ func (d DICOM) Volume(ctx context.Context, series fs.FS) (*volume.Volume, error)
 }
 
 // Encode implements Imaging: a BINARY segmentation, which every reader knows.
-func (d DICOM) Encode(ctx context.Context, w io.Writer, series fs.FS, m *volume.LabelMap, segments []Segment) (Encoded, error) {
+func (d DICOM) Encode(ctx context.Context, w io.Writer, series fs.FS, m *volume.LabelMap, segments []dicomseg.Segment) (Encoded, error) {
 	_, grid, err := d.open(ctx, series)
 	if err != nil {
 		return Encoded{}, err
 	}
-	var described []dicomseg.Segment
-	for _, s := range segments {
-		described = append(described, dicomseg.Segment{Label: s.Number, Name: s.Name, Color: s.Color})
-	}
 	o := dicomseg.Options{SeriesUID: dicom.NewUID(), InstanceUID: dicom.NewUID(), Now: time.Now(), Version: d.Version, SeriesDescription: "Scrawl"}
-	if err := dicomseg.Encode(w, m, described, grid, o); err != nil {
+	if err := dicomseg.Encode(w, m, segments, grid, o); err != nil {
 		return Encoded{}, err
 	}
 	return Encoded{Series: o.SeriesUID, Instance: o.InstanceUID, Made: o.Now.Format("20060102150405")}, nil

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"scrawl/adapters/dicomseg"
 	"scrawl/adapters/dicomweb"
 	"scrawl/adapters/dicomweb/dicomwebtest"
 	"scrawl/adapters/format"
@@ -64,7 +65,7 @@ func (f *fakeImaging) Volume(_ context.Context, series fs.FS) (*volume.Volume, e
 	return v, nil
 }
 
-func (f *fakeImaging) Encode(ctx context.Context, w io.Writer, series fs.FS, m *volume.LabelMap, segments []Segment) (Encoded, error) {
+func (f *fakeImaging) Encode(ctx context.Context, w io.Writer, series fs.FS, m *volume.LabelMap, segments []dicomseg.Segment) (Encoded, error) {
 	if f.broken != nil {
 		return Encoded{}, f.broken
 	}
@@ -91,10 +92,10 @@ func (f *fakeImaging) Encode(ctx context.Context, w io.Writer, series fs.FS, m *
 }
 
 // seg is a segmentation as fakeImaging makes it.
-func seg(of string, e Encoded, labels []uint16, segments ...Segment) dicomwebtest.Instance {
+func seg(of string, e Encoded, labels []uint16, segments ...dicomseg.Segment) dicomwebtest.Instance {
 	var items []dicomweb.Dataset
 	for _, s := range segments {
-		items = append(items, dicomweb.Dataset{dicomweb.TagSegmentNumber: dicomwebtest.String("US", fmt.Sprint(s.Number)), dicomweb.TagSegmentLabel: dicomwebtest.String("LO", s.Name)})
+		items = append(items, dicomweb.Dataset{dicomweb.TagSegmentNumber: dicomwebtest.String("US", fmt.Sprint(s.Label)), dicomweb.TagSegmentLabel: dicomwebtest.String("LO", s.Name)})
 	}
 	var payload []byte
 	for _, l := range labels {

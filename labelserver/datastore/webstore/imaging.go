@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 
+	"scrawl/adapters/dicomseg"
 	"scrawl/adapters/volume"
 )
 
@@ -15,17 +16,9 @@ type Imaging interface {
 	Volume(ctx context.Context, series fs.FS) (*volume.Volume, error)
 	Grid(ctx context.Context, series fs.FS) (volume.Geometry, error)
 	// Encode writes a DICOM segmentation of a series: a label map on the grid of its Volume. Each label in it has a segment.
-	Encode(ctx context.Context, w io.Writer, series fs.FS, m *volume.LabelMap, segments []Segment) (Encoded, error)
+	Encode(ctx context.Context, w io.Writer, series fs.FS, m *volume.LabelMap, segments []dicomseg.Segment) (Encoded, error)
 	// Decode reads a DICOM segmentation onto the grid of the series' Volume. Where segments overlap one of them stays.
 	Decode(ctx context.Context, segmentation io.ReaderAt, size int64, series fs.FS) (*volume.LabelMap, error)
-}
-
-// Segment is what a label number means.
-type Segment struct {
-	Number uint16
-	Name   string
-	// Color is red, green and blue from 0 to 1; nil leaves it to the segmentation's maker.
-	Color *[3]float64
 }
 
 // Encoded tells of a segmentation what an archive's list of it would.

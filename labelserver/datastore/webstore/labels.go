@@ -6,19 +6,19 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
+	"scrawl/adapters/dicomseg"
 	"scrawl/adapters/format"
 	"scrawl/adapters/nrrd"
 	"scrawl/adapters/volume"
 	"scrawl/labelserver/api"
 	"scrawl/labelserver/datastore"
+	"scrawl/labelserver/labelinfo"
 )
 
 // The member of a final label's info that tells what became of it in the archive: {"state", "reason", "instance", "made"}.
@@ -275,7 +275,7 @@ func (s *Store) archivedLabel(ctx context.Context, id string, seg *segmentation)
 	}}
 }
 
-func labelInfo(segments []Segment) []any {
+func labelInfo(segments []named) []any {
 	list := []any{}
 	for _, segment := range segments {
 		list = append(list, api.NewObject("name", segment.Name, "idx", int(segment.Number)))
@@ -319,13 +319,13 @@ func (s *Store) fetchSegmentation(ctx context.Context, of *series, seg *segmenta
 }
 
 // readLabel reads a label file onto the grid of its series, with the segments that the file itself names.
-func (s *Store) readLabel(ctx context.Context, of *series, ext string, r io.Reader) (*volume.LabelMap, []Segment, error) {
+func (s *Store) readLabel(ctx context.Context, of *series, ext string, r io.Reader) (*volume.LabelMap, []dicomseg.Segment, error) {
 	grid, err := s.grid(ctx, of)
 	if err != nil {
 		return nil, nil, err
 	}
 	var m *volume.LabelMap
-	var segments []Segment
+	var segments []dicomseg.Segment
 	switch ext {
 	case ".bin":
 		m, err = format.DecodeBin(r, grid)
@@ -344,15 +344,15 @@ func (s *Store) readLabel(ctx context.Context, of *series, ext string, r io.Read
 	return m, segments, nil
 }
 
-func readSegNRRD(r io.Reader, grid volume.Geometry) (*volume.LabelMap, []Segment, error) {
+func readSegNRRD(r io.Reader, grid volume.Geometry) (*volume.LabelMap, []dicomseg.Segment, error) {
 	read, err := nrrd.DecodeSegmentation(r, nil, volume.DefaultLimits())
 	if err != nil {
 		return nil, nil, err
 	}
-	var segments []Segment
+	var segments []dicomseg.Segment
 	for _, segment := range read.Segments {
 		color := segment.Color
-		segments = append(segments, Segment{segment.Label, segment.Name, &color})
+		segments = append(segments, dicomseg.Segment{Label: segment.Label, Name: segment.Name, Color: &color})
 	}
 	m, err := read.On(grid)
 	return m, segments, err
@@ -371,100 +371,27 @@ func (s *Store) grid(ctx context.Context, of *series) (volume.Geometry, error) {
 	return s.o.Imaging.Grid(ctx, s.cache.instances(of.uid))
 }
 
-// segmentsOf gives each label of a map a name: from the client's label_info, else from the file itself, else the configured one.
-//
-// Clients number the entries of label_info in two ways. Slicer's idx is the position among all segments of its scene, while the voxels
-// have the position among those it sends: the entries then go by their order. Others mean by idx the voxels' value. The first is taken
-// for meant where the voxels' values are exactly 1 to the number of entries, or where a value has no entry.
-func segmentsOf(m *volume.LabelMap, info *api.Object, own []Segment, names []string) []Segment {
-	values := valuesOf(m)
-	entries := readLabelInfo(info)
+// segmentsOf describes each label of a map: by the client's label_info, else as the file itself does, else by its configured name.
+func segmentsOf(m *volume.LabelMap, info *api.Object, own []dicomseg.Segment, names []string) []dicomseg.Segment {
+	values := labelinfo.Values(m)
+	entries := labelinfo.Read(info, values)
 	if len(entries) == 0 {
-		entries = own
-	} else if byOrder(entries, values) {
-		for i := range entries {
-			entries[i].Number = uint16(i + 1)
+		for _, segment := range own {
+			entries = append(entries, labelinfo.Entry{Segment: segment})
 		}
 	}
-	var segments []Segment
+	var segments []dicomseg.Segment
 	for _, value := range values {
-		segment := Segment{Number: value, Name: "Segment " + strconv.Itoa(int(value))}
-		if int(value) <= len(names) {
+		segment, _ := labelinfo.Find(entries, value)
+		segment.Label = value
+		switch {
+		case segment.Name != "":
+		case int(value) <= len(names):
 			segment.Name = names[value-1]
-		}
-		for _, e := range entries {
-			if e.Number == value && e.Name != "" {
-				segment = e
-				break
-			}
+		default:
+			segment.Name = "Segment " + strconv.Itoa(int(value))
 		}
 		segments = append(segments, segment)
 	}
 	return segments
-}
-
-func byOrder(entries []Segment, values []uint16) bool {
-	if n := len(entries); len(values) == n && values[n-1] == uint16(n) {
-		return true
-	}
-	covered := !slices.ContainsFunc(values, func(v uint16) bool {
-		return !slices.ContainsFunc(entries, func(e Segment) bool { return e.Number == v })
-	})
-	return !covered && len(values) > 0 && int(values[len(values)-1]) <= len(entries)
-}
-
-// valuesOf are the labels in a map but 0, in rising order.
-func valuesOf(m *volume.LabelMap) []uint16 {
-	var seen [1 << 16]bool
-	for _, label := range m.Labels {
-		seen[label] = true
-	}
-	var values []uint16
-	for value := 1; value < len(seen); value++ {
-		if seen[value] {
-			values = append(values, uint16(value))
-		}
-	}
-	return values
-}
-
-// readLabelInfo reads [{"name","idx","color":[r,g,b]},…]; idx may be called labelID, label or id, and is a whole number.
-func readLabelInfo(info *api.Object) []Segment {
-	v, _ := info.Get("label_info")
-	list, _ := v.([]any)
-	var entries []Segment
-	for _, item := range list {
-		o, _ := item.(*api.Object)
-		name, _ := o.Text("name")
-		if o == nil {
-			continue
-		}
-		e := Segment{Name: strings.TrimSpace(name), Color: readColor(o)}
-		for _, key := range []string{"idx", "labelID", "label", "id"} {
-			if n, ok := o.Number(key); ok && n == math.Trunc(n) && n > 0 && n <= math.MaxUint16 {
-				e.Number = uint16(n)
-				break
-			}
-		}
-		entries = append(entries, e)
-	}
-	return entries
-}
-
-// readColor reads red, green and blue from 0 to 255.
-func readColor(o *api.Object) *[3]float64 {
-	v, _ := o.Get("color")
-	list, _ := v.([]any)
-	if len(list) < 3 {
-		return nil
-	}
-	var color [3]float64
-	for i := range color {
-		n, ok := api.NewObject("n", list[i]).Number("n")
-		if !ok || n < 0 || n > 255 {
-			return nil
-		}
-		color[i] = n / 255
-	}
-	return &color
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"scrawl/adapters/dicomseg"
 	"scrawl/adapters/dicomweb"
 	"scrawl/adapters/dicomweb/dicomwebtest"
 	"scrawl/adapters/volume"
@@ -35,7 +36,7 @@ func TestSubmit(t *testing.T) {
 		t.Fatalf("the archive has %d segmentations", len(segs))
 	}
 	names := segmentationsOf(study, "", []dicomweb.Dataset{segs[0].Attributes})[0].segments
-	if diff := cmp.Diff([]Segment{{Number: 1, Name: "spleen"}, {Number: 2, Name: "liver"}}, names); diff != "" {
+	if diff := cmp.Diff([]named{{Number: 1, Name: "spleen"}, {Number: 2, Name: "liver"}}, names); diff != "" {
 		t.Errorf("segments (-want +got):\n%s", diff)
 	}
 	item, err := b.Label(ctx, ctOne, "final")
@@ -75,7 +76,7 @@ func TestSubmit(t *testing.T) {
 func TestLabelsOfTheArchive(t *testing.T) {
 	b := newBench(t)
 	ctx := t.Context()
-	made := seg(ctTwo, Encoded{Series: foreig, Instance: foreig + ".1", Made: "20240103101112"}, []uint16{0, 3, 0, 0, 3, 0, 0, 0}, Segment{Number: 3, Name: "tumour"})
+	made := seg(ctTwo, Encoded{Series: foreig, Instance: foreig + ".1", Made: "20240103101112"}, []uint16{0, 3, 0, 0, 3, 0, 0, 0}, dicomseg.Segment{Label: 3, Name: "tumour"})
 	b.archive.Add(made)
 	b.archive.Add(dicomwebtest.NewInstance(study, "1.2.10", "1.2.10.1", "SEG", nil, nil)) // of nothing
 	if _, completed := b.completed(); completed != 1 {
@@ -112,7 +113,7 @@ func TestLabelsOfTheArchive(t *testing.T) {
 		t.Errorf("info is %v", item.Info.Names())
 	}
 	// A newer one of somebody else's counts, as does then a newer one of ours.
-	newer := seg(ctTwo, Encoded{Series: "1.2.11", Instance: "1.2.11.1", Made: "20290103101112"}, []uint16{4, 0, 0, 0, 0, 0, 0, 0}, Segment{Number: 4, Name: "cyst"})
+	newer := seg(ctTwo, Encoded{Series: "1.2.11", Instance: "1.2.11.1", Made: "20290103101112"}, []uint16{4, 0, 0, 0, 0, 0, 0, 0}, dicomseg.Segment{Label: 4, Name: "cyst"})
 	b.archive.Add(newer)
 	if got := b.labels(ctTwo, "final"); got[0] != 4 {
 		t.Errorf("label is %v, want the newer one", got)
@@ -347,7 +348,7 @@ func TestSegmentNames(t *testing.T) {
 		name   string
 		values []uint16
 		info   string
-		own    []Segment
+		own    []dicomseg.Segment
 		want   string
 	}{
 		{"numbers as they are", []uint16{1, 2}, `{"label_info":[{"name":"a","idx":1},{"name":"b","idx":2}]}`, nil, "1=a 2=b"},
@@ -360,7 +361,7 @@ func TestSegmentNames(t *testing.T) {
 		{"an id that is text", []uint16{1}, `{"label_info":[{"name":"spleen","idx":1,"id":"0+1"}]}`, nil, "1=spleen"},
 		{"more values than names", []uint16{1, 2, 3}, `{"label_info":[{"name":"a","idx":1}]}`, nil, "1=a 2=liver 3=Segment 3"},
 		{"none", []uint16{1, 2}, `{}`, nil, "1=spleen 2=liver"},
-		{"the file's own", []uint16{1, 2}, `{}`, []Segment{{Number: 2, Name: "kidney"}}, "1=spleen 2=kidney"},
+		{"the file's own", []uint16{1, 2}, `{}`, []dicomseg.Segment{{Label: 2, Name: "kidney"}}, "1=spleen 2=kidney"},
 		{"junk", []uint16{1}, `{"label_info":[3,null,{},{"name":7,"idx":"x"}]}`, nil, "1=spleen"},
 		{"empty", nil, `{"label_info":[{"name":"a","idx":1}]}`, nil, ""},
 	} {
@@ -369,15 +370,16 @@ func TestSegmentNames(t *testing.T) {
 			copy(m.Labels, c.values)
 			var got []string
 			for _, s := range segmentsOf(m, info(c.info), c.own, []string{"spleen", "liver"}) {
-				got = append(got, fmt.Sprintf("%d=%s", s.Number, s.Name))
+				got = append(got, fmt.Sprintf("%d=%s", s.Label, s.Name))
 			}
 			if strings.Join(got, " ") != c.want {
 				t.Errorf("segments are %v, want %s", got, c.want)
 			}
 		})
 	}
-	colored := readLabelInfo(info(`{"label_info":[{"name":"a","color":[255,0,51,255]},{"name":"b","color":[1]},{"name":"c","color":["x",0,0]}]}`))
-	if colored[0].Color == nil || *colored[0].Color != [3]float64{1, 0, 0.2} || colored[1].Color != nil || colored[2].Color != nil {
-		t.Errorf("colours are %v", colored)
+	coded := segmentsOf(&volume.LabelMap{Labels: []uint16{4}}, info(`{"label_info":[{"name":"a","idx":4,"segmentAttribute":{
+		"SegmentedPropertyTypeCodeSequence":{"CodeValue":"78961009","CodingSchemeDesignator":"SCT","CodeMeaning":"Spleen"}}}]}`), nil, nil)
+	if want := (dicomseg.Code{Value: "78961009", Scheme: "SCT", Meaning: "Spleen"}); len(coded) != 1 || coded[0].Type != want {
+		t.Errorf("a segment with a code goes to the archive as %+v", coded)
 	}
 }

@@ -51,8 +51,14 @@ type segmentation struct {
 	series, study, instance string
 	refers                  []string  // series it is a segmentation of
 	made                    string    // date and time of its content, comparable as text
-	segments                []Segment // names by number
+	segments                []named   // names by number
 	sent                    time.Time // when this server sent it, zero for one that was listed
+}
+
+// named is a segment as an archive's list has it.
+type named struct {
+	Number uint16
+	Name   string
 }
 
 func (s *Store) emptyListing() *listing {
@@ -315,7 +321,7 @@ func segmentationsOf(study, uid string, instances []dicomweb.Dataset) []*segment
 		}
 		for _, item := range d.Items(dicomweb.TagSegments) {
 			if number, ok := item.Int(dicomweb.TagSegmentNumber); ok && number > 0 && number <= 1<<16-1 {
-				seg.segments = append(seg.segments, Segment{Number: uint16(number), Name: item.Text(dicomweb.TagSegmentLabel)})
+				seg.segments = append(seg.segments, named{Number: uint16(number), Name: item.Text(dicomweb.TagSegmentLabel)})
 			}
 		}
 		segs = append(segs, seg)
@@ -328,7 +334,7 @@ type remembered struct {
 	Series, Study, Instance string
 	Refers                  []string
 	Made                    string
-	Segments                []Segment
+	Segments                []named
 }
 
 const segmentationsFile = "segmentations.json"

@@ -17,6 +17,7 @@ import (
 	"scrawl/adapters/volume"
 	"scrawl/labelserver/api"
 	"scrawl/labelserver/datastore"
+	"scrawl/labelserver/labelinfo"
 )
 
 // The store over Orthanc: a series of JPEG 2000 slices becomes a volume, a label of it a segmentation there, and segmentations of
@@ -88,7 +89,7 @@ func TestOrthanc(t *testing.T) {
 	for _, p := range pairs {
 		if p.Image.ID != series {
 			labels := b.labels(p.Image.ID, datastore.TagFinal)
-			if got := valuesOf(&volume.LabelMap{Labels: labels}); !slices.Equal(got, []uint16{1}) || len(labels) != 512*512*3 {
+			if got := labelinfo.Values(&volume.LabelMap{Labels: labels}); !slices.Equal(got, []uint16{1}) || len(labels) != 512*512*3 {
 				t.Errorf("the foreign label has values %v on %d voxels", got, len(labels))
 			}
 		}
