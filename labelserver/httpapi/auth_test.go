@@ -223,6 +223,14 @@ func TestLogin(t *testing.T) {
 	if r := b.get("/datastore/image/info?image=mine", bearer(local)...); !strings.Contains(r.body, `"user":"anna"`) {
 		t.Errorf("info is %s", r.body)
 	}
+	// An answer is not a way around the role that storing a label takes.
+	for tag, want := range map[string]int{"original": 200, "": 200, "final": 403, "auto": 403} {
+		contentType, body := form(params(`{"save_label":true,"label_tag":"` + tag + `"}`))
+		b.want(b.do(http.MethodPost, "/infer/scribbles?image=case_0", contentType, body, bearer(token)...), want, "")
+	}
+	b.want(b.get("/datastore/label?label=case_0&tag=auto", bearer(token)...), 404, "")
+	contentType, body = form(params(`{"save_label":true,"label_tag":"auto"}`))
+	b.want(b.do(http.MethodPost, "/infer/scribbles?image=case_0", contentType, body, bearer(local)...), 200, "")
 	// Users do not share what is learned, whatever they say to be.
 	contentType, body = form(params(`{"client_id":"user-xyz"}`))
 	b.want(b.do(http.MethodPost, "/infer/scribbles?image=case_0", contentType, body, bearer(local)...), 200, "")

@@ -18,6 +18,7 @@ import (
 	"scrawl/adapters/volume"
 	"scrawl/labelserver/annotation"
 	"scrawl/labelserver/api"
+	"scrawl/labelserver/auth"
 	"scrawl/labelserver/obs"
 	"scrawl/labelserver/session"
 )
@@ -139,7 +140,22 @@ func (s *Server) readInfer(c echo.Context, model string, params *api.Object, for
 	}
 	req.ClientID = s.clientID(c, req.ClientID)
 	call := &inferCall{req: req, model: described, label: form.File("label")}
-	return call, s.readResultParams(call)
+	if err := s.readResultParams(call); err != nil {
+		return nil, err
+	}
+	return call, s.maySave(c, call.saveTag)
+}
+
+// maySave refuses to store an answer where only an annotator may store a label. That of a model's answers is everybody's, as with the
+// incumbent.
+func (s *Server) maySave(c echo.Context, tag string) error {
+	if s.o.Auth == nil || tag == "" || tag == tagOriginal {
+		return nil
+	}
+	if missing := s.missingRole(s.identityOf(c), []auth.Role{auth.Annotator}); missing != "" {
+		return api.Errorf(http.StatusForbidden, "Role \"%s\" is required to store an answer as label %q", missing, tag)
+	}
+	return nil
 }
 
 func (s *Server) model(name string) (annotation.Model, error) {
