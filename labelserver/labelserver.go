@@ -73,6 +73,7 @@ func New(ctx context.Context, cfg *config.Config, p Parts) (*Server, error) {
 		return nil, errors.Join(err, s.tasks.close(), s.store.Close(), s.closeAudit())
 	}
 	s.tasks.start()
+	s.rescore(s.tasks)
 	return s, nil
 }
 
@@ -177,7 +178,7 @@ func (s *Server) listenerOf(app *apps.App, p Parts) (*httpapi.Server, error) {
 	o := httpapi.Options{
 		Config: s.cfg, About: httpapi.About{Name: s.cfg.Server.Name, Description: app.Description, Version: p.Version},
 		Service: s.annotator, Recall: s.annotator, Status: s.status(app, sessions, p.Version), Store: images{s.store}, Codec: codec{}, Strategies: s.strategies(), Sessions: sessions,
-		Train: s.tasks.train, Scoring: s.tasks.scoring, Batch: s.tasks.batch, Models: s.networks,
+		Train: s.tasks.train, Scoring: s.tasks.scoring, Batch: s.tasks.batch, Labelled: func() { s.rescore(s.tasks) }, Models: s.networks,
 		Log: p.Log, LogFile: p.LogFile, Metrics: obs.NewMetrics(), Auth: login, Audit: s.audit,
 	}
 	if s.archive != nil { // a nil client in the interface would not be nil

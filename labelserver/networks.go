@@ -520,22 +520,32 @@ func (s *Server) openTasks() (tasks, error) {
 	data := s.data()
 	train := s.trainer(data)
 	var err error
-	open := func(on bool, name, file string, starter jobs.Starter, resume func(*api.Object) jobs.Work) *jobs.Group {
+	open := func(on bool, name, file string, starter jobs.Starter, resume func(*api.Object) jobs.Work, done func()) *jobs.Group {
 		if !on {
 			return nil
 		}
-		q, failed := jobs.OpenQueue(jobs.QueueOptions{Name: name, File: filepath.Join(dir, file), Resume: resume, Log: s.log})
+		q, failed := jobs.OpenQueue(jobs.QueueOptions{Name: name, File: filepath.Join(dir, file), Resume: resume, Done: done, Log: s.log})
 		err = errors.Join(err, failed)
 		return &jobs.Group{Starter: starter, Queue: q}
 	}
-	t.train = open(s.cfg.Tasks.Train, "Train", "train.json", train, train.Resume)
+	t.train = open(s.cfg.Tasks.Train, "Train", "train.json", train, train.Resume, func() { s.rescore(t) })
 	scorers := []jobs.Scorer{jobs.Dice{Data: data, Labels: s.networks.app.Labels}, jobs.Sum{Data: data}}
 	for _, name := range s.networks.names() {
 		scorers = append(scorers, jobs.Epistemic{Data: data, Model: name, Judge: scorer{s, name}, Modified: func() int64 { return s.networks.stamp(name) }})
 	}
-	t.scoring = open(s.cfg.Tasks.Scoring, "Scoring", "scoring.json", &jobs.Scoring{Scorers: scorers}, nil)
-	t.batch = open(s.cfg.Tasks.BatchInfer, "Batch_infer", "batch_infer.json", &jobs.Batch{Data: data, Service: s.annotator, Device: s.Provider(), Memory: imageShare(int64(s.cfg.Engine.Memory))}, nil)
+	t.scoring = open(s.cfg.Tasks.Scoring, "Scoring", "scoring.json", &jobs.Scoring{Scorers: scorers}, nil, nil)
+	t.batch = open(s.cfg.Tasks.BatchInfer, "Batch_infer", "batch_infer.json", &jobs.Batch{Data: data, Service: s.annotator, Device: s.Provider(), Memory: imageShare(int64(s.cfg.Engine.Memory))}, nil, nil)
 	return t, err
+}
+
+// rescore lets all scores be computed anew, where that is wanted: labels or weights have come.
+func (s *Server) rescore(t tasks) {
+	if t.scoring == nil || !s.cfg.Tasks.AutoScoring {
+		return
+	}
+	if err := t.scoring.SubmitAll(); err != nil {
+		s.log.Warn().Err(err).Msg("scores are not computed anew")
+	}
 }
 
 func (s *Server) data() *jobs.Data { return &jobs.Data{Store: s.store, Codec: codec{}} }

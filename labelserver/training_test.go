@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -172,9 +173,14 @@ func (s *site) send(req *http.Request) (int, map[string]any) {
 
 func (s *site) upload(path string, data []byte) (int, map[string]any) {
 	s.t.Helper()
+	return s.uploadAs(path, "file", "x.pt", data)
+}
+
+func (s *site) uploadAs(path, field, name string, data []byte) (int, map[string]any) {
+	s.t.Helper()
 	var body bytes.Buffer
 	w := multipart.NewWriter(&body)
-	part, err := w.CreateFormFile("file", "x.pt")
+	part, err := w.CreateFormFile(field, name)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -442,6 +448,41 @@ func TestTasksSwitchedOff(t *testing.T) {
 	if status, _ := s.call("POST", "/scoring/sum?run_sync=true", ``); status != 200 {
 		t.Errorf("scoring: %d", status)
 	}
+}
+
+// Where scores are to follow, they are computed at the start, for a label that is submitted and after a training, without being asked for.
+func TestScoresFollow(t *testing.T) {
+	s := newSite(t)
+	defer func() { s.stop() }()
+	s.stop()
+	s.cfg.Tasks.AutoScoring = true
+	s.start()
+	scored := func(id string) func() bool {
+		return func() bool {
+			_, info := s.call("GET", "/datastore/label/info?tag=final&label="+id, "")
+			return info["sum"] != nil
+		}
+	}
+	s.until("what is there is scored", scored("case_00"))
+	label, err := os.ReadFile(filepath.Join(s.cfg.Studies, "labels", "final", "case_00.nii.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, answer := s.uploadAs("/datastore/label?image=case_10", "label", "x.nii.gz", label); status != 200 {
+		t.Fatalf("submitting: %d %v", status, answer)
+	}
+	s.until("the submitted label is scored", scored("case_10"))
+
+	queue := s.server.tasks.scoring.Queue
+	idle := func() bool {
+		return !slices.ContainsFunc(queue.All(), func(task *api.Task) bool { return task.End.IsZero() })
+	}
+	s.until("all scores are there", idle)
+	before := len(queue.All())
+	if status, answer := s.call("POST", "/train/organs?run_sync=true", `{"max_epochs":1}`); status != 200 {
+		t.Fatalf("training: %d %v", status, answer)
+	}
+	s.until("scores are computed after training", func() bool { return idle() && len(queue.All()) == before+3 })
 }
 
 // external says of a weight that it lies in another file.

@@ -16,6 +16,7 @@ import (
 
 func newServeCommand() *cobra.Command {
 	var set *settings
+	var dryRun bool
 	c := &cobra.Command{
 		Use:     "serve",
 		Aliases: []string{"start_server"},
@@ -43,6 +44,9 @@ them. Options may be written with underscores, as in MONAI Label.`,
 			if err != nil {
 				return err
 			}
+			if dryRun {
+				return l.PrintEnvironment(cmd.OutOrStdout())
+			}
 			path, _, err := ort.Locate(cmd.Context(), l.Runtime.Library)
 			if err != nil {
 				return err
@@ -53,6 +57,7 @@ them. Options may be written with underscores, as in MONAI Label.`,
 		},
 	}
 	set = addSettings(c)
+	c.Flags().BoolVar(&dryRun, "dryrun", false, "only print the settings that are not at their defaults, as lines of a file .env")
 	return c
 }
 

@@ -90,6 +90,8 @@ type Tasks struct {
 	Strategy   bool `mapstructure:"strategy"`
 	Scoring    bool `mapstructure:"scoring"`
 	BatchInfer bool `mapstructure:"batch_infer"`
+	// AutoScoring lets all scores be computed anew at the start, when a label is submitted and after a training.
+	AutoScoring bool `mapstructure:"auto_scoring"`
 }
 
 // Runtime is about ONNX Runtime and the device it runs on.

@@ -36,6 +36,7 @@ var monaiVariables = map[string]string{
 	"MONAI_LABEL_TASKS_STRATEGY":         "tasks.strategy",
 	"MONAI_LABEL_TASKS_SCORING":          "tasks.scoring",
 	"MONAI_LABEL_TASKS_BATCH_INFER":      "tasks.batch_infer",
+	"MONAI_LABEL_AUTO_UPDATE_SCORING":    "tasks.auto_scoring",
 	"MONAI_LABEL_INFER_TIMEOUT":          "engine.infer_timeout",
 	"MONAI_LABEL_SESSIONS":               "sessions.enable",
 	"MONAI_LABEL_SESSION_PATH":           "sessions.path",
@@ -133,7 +134,7 @@ const (
 func (l *loader) readEnvironment(environ []string) (conf [][2]string, err error) {
 	own := make(map[string]string)
 	for key := range keys() {
-		own[ownPrefix+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))] = key
+		own[variable(key)] = key
 	}
 	for _, names := range []map[string]string{monaiVariables, own} { // the later one wins
 		for _, entry := range environ {
@@ -169,6 +170,11 @@ func (l *loader) readEnvironment(environ []string) (conf [][2]string, err error)
 		}
 	}
 	return conf, nil
+}
+
+// variable is the environment variable of a dotted key.
+func variable(key string) string {
+	return ownPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
 // misspelt reports whether a variable looks like a setting in one of the configuration's sections.

@@ -300,6 +300,9 @@ func (s *Server) putLabel(c echo.Context) error {
 	if undelivered != nil && !errors.Is(undelivered, datastore.ErrUndelivered) {
 		return undelivered
 	}
+	if tag == tagFinal && s.o.Labelled != nil {
+		s.o.Labelled()
+	}
 	if err := s.o.Service.Submitted(ctx, s.submission(id, tag, info)); err != nil || undelivered != nil {
 		return errors.Join(undelivered, err)
 	}

@@ -48,6 +48,8 @@ type Options struct {
 	Strategies []Strategy
 	// Train, Scoring and Batch are the kinds of background tasks; nil switches one off.
 	Train, Scoring, Batch *jobs.Group
+	// Labelled is called when a final label has been stored; it must return at once. May be nil.
+	Labelled func()
 	// Models are the weights that GET and PUT /model/ are about; nil means there are none.
 	Models ModelFiles
 	// Sessions keeps uploaded images; nil switches the feature off.

@@ -166,6 +166,9 @@ func (t taskRoutes) told(err error) error {
 	if errors.Is(err, jobs.ErrRunning) {
 		return &api.Error{Status: http.StatusTooManyRequests, Detail: fmt.Sprintf("++++++++++ %s Task is Already Running", t.name), Cause: err}
 	}
+	if errors.Is(err, jobs.ErrFull) {
+		return &api.Error{Status: http.StatusTooManyRequests, Detail: err.Error(), Cause: err}
+	}
 	return err
 }
 

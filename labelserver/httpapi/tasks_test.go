@@ -150,6 +150,20 @@ func (b *bench) startJSON(path, body string) result {
 }
 
 // A training goes through its states as clients expect them.
+// A submitted label is told of, what a model answers and what is refused is not.
+func TestLabelled(t *testing.T) {
+	told := 0
+	b := newBench(t, func(o *Options) { o.Labelled = func() { told++ } })
+	for path, want := range map[string]int{"?image=case_0": 1, "?image=case_0&tag=final": 1, "?image=case_0&tag=original": 0, "?image=nothing": 0} {
+		told = 0
+		contentType, body := form(part{"label", "x.nii.gz", "voxels"})
+		b.do(http.MethodPut, "/datastore/label"+path, contentType, body)
+		if told != want {
+			t.Errorf("%s: told %d times, want %d", path, told, want)
+		}
+	}
+}
+
 func TestTasks(t *testing.T) {
 	networks := &waiting{}
 	b := newBench(t, withTasks(t, networks))

@@ -32,6 +32,20 @@ func (g *Group) Offer(name string) (Offer, error) {
 	return Offer{}, notOffered(strings.ToLower(g.Queue.Name()), name, g.Offers())
 }
 
+// SubmitAll lets everything that is offered wait for its turn, as it is without parameters, but for what waits already.
+func (g *Group) SubmitAll() error {
+	for _, o := range g.Offers() {
+		request, work, err := g.Prepare(o.Name, &api.Object{})
+		if err == nil {
+			err = g.Queue.SubmitUnlessWaiting(request, work)
+		}
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", strings.ToLower(g.Queue.Name()), o.Name, err)
+		}
+	}
+	return nil
+}
+
 func notOffered(what, name string, offers []Offer) error {
 	if len(offers) == 0 {
 		return fmt.Errorf("%s %q: %w; there is none", what, name, annotation.NotFound)

@@ -15,6 +15,7 @@
 package jobs
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,6 +41,9 @@ type Work func(ctx context.Context, told *Told) (*api.Object, error)
 // ErrRunning is returned for a task that may not wait while another runs.
 var ErrRunning = errors.New("a task is already running")
 
+// ErrFull is returned for a task that would wait behind too many others.
+var ErrFull = errors.New("too many tasks are waiting")
+
 // QueueOptions say how a queue works.
 type QueueOptions struct {
 	// Name is what the protocol's messages call the kind: Train, Scoring, Batch_infer.
@@ -48,7 +52,9 @@ type QueueOptions struct {
 	File string
 	// Resume returns the work of a request that was interrupted, or nil when it cannot be taken up again. May be nil.
 	Resume func(request *api.Object) Work
-	Log    zerolog.Logger
+	// Done is told of each task that has ended well, before the next begins. It must not use the queue itself. May be nil.
+	Done func()
+	Log  zerolog.Logger
 }
 
 // Queue runs tasks of one kind, one at a time. It is safe for concurrent use.
@@ -77,10 +83,11 @@ type task struct {
 	err    error
 }
 
-// keptTasks is how many ended tasks a queue remembers, keptLines how many lines of each, savedEvery how often a running task is written
-// down.
+// keptTasks is how many ended tasks a queue remembers, maxWaiting how many may wait, keptLines how many lines there are of each, savedEvery
+// how often a running task is written down.
 const (
 	keptTasks  = 50
+	maxWaiting = 100
 	keptLines  = 200
 	savedEvery = 5 * time.Second
 )
@@ -140,6 +147,30 @@ func (q *Queue) Submit(request *api.Object, work Work, enqueue bool) (*api.Task,
 	return submitted, nil
 }
 
+// SubmitUnlessWaiting adds a task that waits for its turn, unless one of the same request does already: that one will see all that has
+// come about until it begins.
+func (q *Queue) SubmitUnlessWaiting(request *api.Object, work Work) error {
+	waits, err := q.waits(request)
+	if err != nil || waits {
+		return err
+	}
+	_, err = q.submit(context.Background(), request, work, true)
+	return err
+}
+
+func (q *Queue) waits(request *api.Object) (bool, error) {
+	want, err := api.Encode(request)
+	if err != nil {
+		return false, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.ContainsFunc(q.tasks, func(t *task) bool {
+		got, err := api.Encode(t.Request)
+		return t.Status == api.TaskSubmitted && err == nil && bytes.Equal(got, want)
+	}), nil
+}
+
 // Run submits a task and waits for its result. When ctx ends first, the task is stopped.
 func (q *Queue) Run(ctx context.Context, request *api.Object, work Work, enqueue bool) (*api.Object, error) {
 	t, err := q.submit(ctx, request, work, enqueue)
@@ -179,6 +210,9 @@ func (q *Queue) submit(ctx context.Context, request *api.Object, work Work, enqu
 	if q.running != nil && !enqueue {
 		return nil, ErrRunning
 	}
+	if q.waiting() >= maxWaiting {
+		return nil, ErrFull
+	}
 	t := &task{Task: api.Task{ID: uuid.NewString(), Status: api.TaskSubmitted, Request: request, Start: time.Now()}, work: work, done: make(chan struct{})}
 	t.ctx, t.cancel = context.WithCancel(q.ctx)
 	context.AfterFunc(ctx, t.cancel)
@@ -187,6 +221,17 @@ func (q *Queue) submit(ctx context.Context, request *api.Object, work Work, enqu
 	q.next()
 	q.save()
 	return t, nil
+}
+
+// waiting counts the tasks that have not begun. It is called with mu held.
+func (q *Queue) waiting() int {
+	n := 0
+	for _, t := range q.tasks {
+		if t.Status == api.TaskSubmitted {
+			n++
+		}
+	}
+	return n
 }
 
 // forget drops the oldest of too many ended tasks. It is called with mu held.
@@ -236,6 +281,9 @@ func (q *Queue) run(t *task) {
 	switch {
 	case err == nil:
 		t.Status = api.TaskDone
+		if q.o.Done != nil {
+			q.o.Done()
+		}
 	case t.ctx.Err() != nil && errors.Is(err, context.Canceled):
 		t.Status = api.TaskStopped
 		t.say("stopped")

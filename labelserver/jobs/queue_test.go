@@ -169,6 +169,33 @@ func TestBounds(t *testing.T) {
 	})
 }
 
+// Only so many tasks may wait, and of the same request one at a time where one is enough.
+func TestWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := open(t, "", nil)
+		defer func() { _ = q.Close() }()
+		for range 3 { // the first runs, the second waits, the third is the second again
+			if err := q.SubmitUnlessWaiting(request("a"), waits); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := len(q.All()); n != 2 {
+			t.Errorf("%d tasks, want 2", n)
+		}
+		for range 99 {
+			if _, err := q.Submit(request("b"), waits, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := q.Submit(request("b"), waits, true); !errors.Is(err, jobs.ErrFull) {
+			t.Errorf("one more: %v, want ErrFull", err)
+		}
+		if _, err := q.Run(t.Context(), request("b"), waits, true); !errors.Is(err, jobs.ErrFull) {
+			t.Errorf("one more to wait for: %v, want ErrFull", err)
+		}
+	})
+}
+
 // What a restart finds running or waiting is taken up again where that is known how, and told to be interrupted otherwise.
 func TestRestart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "train.json")
