@@ -200,7 +200,9 @@ type Submission struct {
 	Image ImageKey
 	// Tag is "final" for a finished label.
 	Tag string
-	// Info is what the client sent along, such as label_info, model and client_id.
+	// ClientID is that of the requests that made the label.
+	ClientID string
+	// Info is what the client sent along, such as label_info and model.
 	Info *api.Object
 	// Open decodes the stored label map.
 	Open func(ctx context.Context) (*volume.LabelMap, error)

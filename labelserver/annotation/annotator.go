@@ -635,15 +635,11 @@ func (a *Annotator) Submitted(_ context.Context, s Submission) error {
 	if s.Tag != "final" {
 		return nil
 	}
-	user := ""
-	if s.Info != nil {
-		user, _ = s.Info.Text("client_id")
-	}
 	a.learning.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)
 		defer cancel()
 		err := a.eachLineage(ctx, func(l *lineage) error {
-			if l.id.User != user {
+			if l.id.User != s.ClientID {
 				return nil
 			}
 			for _, key := range l.imagesCalled(s.Image) {

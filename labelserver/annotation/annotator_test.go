@@ -344,7 +344,7 @@ func TestSubmittedIsLearned(t *testing.T) {
 	a := newTestAnnotator(t, t.TempDir(), testModel(t))
 	u := newUser(t, a, "ann", "case", 1)
 	u.draw(row(8, 10, 2))
-	s := Submission{Image: ImageKey{Stored, "case"}, Tag: "version_2", Info: api.NewObject("client_id", "ann")}
+	s := Submission{Image: ImageKey{Stored, "case"}, Tag: "version_2", ClientID: "ann"}
 	if err := a.Submitted(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}

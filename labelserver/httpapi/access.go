@@ -144,6 +144,15 @@ func (s *Server) clientID(c echo.Context, said string) string {
 	return url.PathEscape(s.userOf(c)) + "/" + said
 }
 
+// nameClient puts into parameters under whom is kept what their sender teaches; see clientID.
+func (s *Server) nameClient(c echo.Context, params *api.Object) {
+	if s.o.Auth == nil {
+		return
+	}
+	said, _ := params.Text("client_id")
+	params.Set("client_id", s.clientID(c, said))
+}
+
 // authorize lets a request pass to its route if its sender may use that.
 func (s *Server) authorize(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {

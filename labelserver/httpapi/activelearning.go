@@ -30,6 +30,7 @@ func (s *Server) postActiveLearning(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	s.nameClient(c, params)
 	ctx := c.Request().Context()
 	sample, item, err := s.nextSample(ctx, chosen, params)
 	if err != nil {

@@ -237,6 +237,17 @@ func TestLogin(t *testing.T) {
 	if got := b.service.last(t).ClientID; got != "anna/user-xyz" {
 		t.Errorf("client is %q", got)
 	}
+	// Their labels are learned into the same, and it is they who are handed images.
+	contentType, body = form(params(`{"client_id":"user-xyz"}`), part{"label", "x.nii.gz", "voxels"})
+	b.want(b.do(http.MethodPut, "/datastore/label?image=case_0", contentType, body, bearer(local)...), 200, "")
+	if got := b.service.submitted; len(got) != 1 || got[0].ClientID != "anna/user-xyz" {
+		t.Errorf("submissions are %+v", got)
+	}
+	r = b.do(http.MethodPost, "/activelearning/first", "application/json", []byte(`{"client_id":"user-xyz"}`), bearer(local)...)
+	id, _ := r.object(t).Text("id")
+	if r := b.get("/datastore/image/info?image="+id, bearer(local)...); id == "" || !strings.Contains(r.body, `"client_id":"anna/user-xyz"`) {
+		t.Errorf("image %q was handed to %s", id, r.body)
+	}
 }
 
 // Without a login there is nothing below /auth/.

@@ -303,7 +303,7 @@ func (s *Server) putLabel(c echo.Context) error {
 	if tag == tagFinal && s.o.Labelled != nil {
 		s.o.Labelled()
 	}
-	if err := s.o.Service.Submitted(ctx, s.submission(id, tag, info)); err != nil || undelivered != nil {
+	if err := s.o.Service.Submitted(ctx, s.submission(c, id, tag, info)); err != nil || undelivered != nil {
 		return errors.Join(undelivered, err)
 	}
 	answer := api.NewObject("image", id, "label", id)
@@ -328,9 +328,10 @@ func (s *Server) addDelivery(ctx context.Context, answer *api.Object, id, tag st
 	return nil
 }
 
-func (s *Server) submission(id, tag string, info *api.Object) annotation.Submission {
+func (s *Server) submission(c echo.Context, id, tag string, info *api.Object) annotation.Submission {
+	said, _ := info.Text("client_id")
 	return annotation.Submission{
-		Image: annotation.ImageKey{Source: annotation.Stored, ID: id}, Tag: tag, Info: info,
+		Image: annotation.ImageKey{Source: annotation.Stored, ID: id}, Tag: tag, ClientID: s.clientID(c, said), Info: info,
 		Open: func(ctx context.Context) (*volume.LabelMap, error) { return s.storedLabel(ctx, id, tag) },
 	}
 }

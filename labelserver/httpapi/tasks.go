@@ -113,7 +113,9 @@ func (t taskRoutes) read(c echo.Context, mayQueue bool) (call, error) {
 			return r, err
 		}
 	}
-	r.params, err = readBody(c)
+	if r.params, err = readBody(c); err == nil {
+		t.s.nameClient(c, r.params)
+	}
 	return r, err
 }
 
