@@ -19,6 +19,7 @@ type File struct {
 	// TransferSyntax is its UID, "" for files without meta information.
 	TransferSyntax string
 	walked         *walked
+	kept           int64 // bytes that stay in memory with the file, as Limits.MaxSeriesBytes counts them
 }
 
 // Read reads the elements of a file of size bytes, up to its pixels, which stay in r until Frame asks for them. Errors wrap
@@ -35,6 +36,10 @@ func readUntil(r io.ReaderAt, size int64, lim Limits, last Tag) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
+	kept := int64(len(w.canonical))
+	if w.syntax == DeflatedLittleEndian {
+		kept += w.size
+	}
 	w.canonical = nil
 	// Tools that take names out of files may take these too; the file's own head still has them.
 	for t, own := range map[Tag]Tag{MediaStorageSOPClassUID: SOPClassUID, MediaStorageSOPInstanceUID: SOPInstanceUID} {
@@ -42,7 +47,7 @@ func readUntil(r io.ReaderAt, size int64, lim Limits, last Tag) (*File, error) {
 			d.Set(own, id)
 		}
 	}
-	return &File{Dataset: d, TransferSyntax: w.syntax, walked: w}, nil
+	return &File{Dataset: d, TransferSyntax: w.syntax, walked: w, kept: kept}, nil
 }
 
 // parse has the library read a canonical stream. Panics of the library become errors.

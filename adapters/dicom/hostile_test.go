@@ -182,6 +182,37 @@ func TestInflatedBound(t *testing.T) {
 	}
 }
 
+// TestSeriesBound opens files that are each within the limits and together are not: by long headers, and by deflated pixels.
+func TestSeriesBound(t *testing.T) {
+	const files, room = 64, 8 << 20
+	whole := func(syntax string, n int, header, pixels int) []byte {
+		r := image(syntax, 2, 2)
+		r.element(0x00282000, "OB", strings.Repeat("\x00", header)).element(PixelData, "OW", strings.Repeat("\x00", pixels))
+		return bytes.Replace(r.Bytes(), []byte("1.2.3\x20"), fmt.Appendf(nil, "1.9.%02d", n), 1)
+	}
+	for name, write := range map[string]func(n int) []byte{
+		"headers": func(n int) []byte { return whole(ExplicitVRLittleEndian, n, 512<<10, 8) },
+		"deflated pixels": func(n int) []byte {
+			b := whole(ExplicitVRLittleEndian, n, 8, 512<<10)
+			return deflated(t, b[bytes.Index(b, []byte("\x08\x00\x16\x00UI")):])
+		},
+	} {
+		folder, names := fstest.MapFS{}, []string{}
+		for n := range files {
+			names = append(names, fmt.Sprint(n))
+			folder[names[n]] = &fstest.MapFile{Data: write(n)}
+		}
+		_, err := OpenSeries(t.Context(), folder, names, Limits{MaxSeriesBytes: room})
+		if !errors.Is(err, volume.ErrTooLarge) || !strings.Contains(err.Error(), "of a series take more than") {
+			t.Errorf("%s: error %v, want %v", name, err, volume.ErrTooLarge)
+		}
+		s, err := OpenSeries(t.Context(), folder, names, Limits{MaxSeriesBytes: 2 * files * 512 << 10})
+		if err != nil || len(s.Files) != files {
+			t.Errorf("%s within the limit: %v", name, err)
+		}
+	}
+}
+
 // TestCharacterSets reads names in sets that parsers know, do not know or die of.
 func TestCharacterSets(t *testing.T) {
 	for _, test := range []struct{ set, name, want string }{

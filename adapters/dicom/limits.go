@@ -9,6 +9,9 @@ type Limits struct {
 	// MaxHeaderBytes is the most that the elements of one file beside its pixels may take, in bytes of the canonical stream. In memory
 	// they take several times as much.
 	MaxHeaderBytes int64
+	// MaxSeriesBytes is the most that the files of one series may keep in memory while it is open: their elements, in bytes of the
+	// canonical stream, and the whole of data sets that were deflated.
+	MaxSeriesBytes int64
 	// MaxElements is the most elements of one file, nested ones included.
 	MaxElements int
 	// MaxFiles is the most files of a folder that are looked at.
@@ -17,7 +20,7 @@ type Limits struct {
 
 // DefaultLimits suit enhanced images of ten thousand frames and folders of a hospital's year.
 func DefaultLimits() Limits {
-	return Limits{Limits: volume.DefaultLimits(), MaxHeaderBytes: 64 << 20, MaxElements: 1 << 20, MaxFiles: 1 << 20}
+	return Limits{Limits: volume.DefaultLimits(), MaxHeaderBytes: 64 << 20, MaxSeriesBytes: 2 << 30, MaxElements: 1 << 20, MaxFiles: 1 << 20}
 }
 
 func (l Limits) orDefault() Limits {
@@ -25,6 +28,9 @@ func (l Limits) orDefault() Limits {
 	l.Limits = l.Or(d.Limits)
 	if l.MaxHeaderBytes <= 0 {
 		l.MaxHeaderBytes = d.MaxHeaderBytes
+	}
+	if l.MaxSeriesBytes <= 0 {
+		l.MaxSeriesBytes = d.MaxSeriesBytes
 	}
 	if l.MaxElements <= 0 {
 		l.MaxElements = d.MaxElements

@@ -43,10 +43,18 @@ func OpenSeries(ctx context.Context, fsys fs.FS, names []string, lim Limits) (*S
 	}
 	files := make([]*File, len(names))
 	failed := make([]error, len(names))
+	var kept atomic.Int64
 	err := parallel(ctx, len(names), func(n int) error {
-		files[n], failed[n] = readFile(fsys, names[n], lim, 0)
-		if failed[n] == nil {
-			failed[n] = files[n].usable()
+		f, err := readFile(fsys, names[n], lim, 0)
+		if err == nil {
+			err = f.usable()
+		}
+		if err != nil {
+			failed[n] = err
+			return nil
+		}
+		if files[n] = f; kept.Add(f.kept) > lim.MaxSeriesBytes {
+			return fmt.Errorf("%w: the headers and deflated data sets of a series take more than %d bytes", volume.ErrTooLarge, lim.MaxSeriesBytes)
 		}
 		return nil
 	})
