@@ -92,6 +92,9 @@ func (s *Server) strategy(name string) (Strategy, error) {
 	return nil, api.Errorf(http.StatusNotFound, "strategy %q not found, there are: %s", name, strings.Join(names, ", "))
 }
 
+// maxClientText bounds what a client's name may take in an image's info, in bytes.
+const maxClientText = 256
+
 // recordServed notes in the image's info by which strategy and to whom it was given.
 func (s *Server) recordServed(c echo.Context, item datastore.Item, strategy string, params *api.Object) error {
 	client, ok := params.Text("client_id")
@@ -102,7 +105,7 @@ func (s *Server) recordServed(c echo.Context, item datastore.Item, strategy stri
 	if before, ok := item.Info.Object("strategy"); ok {
 		served = before.Clone()
 	}
-	served.Set(strategy, api.NewObject("ts", time.Now().Unix(), "client_id", client))
+	served.Set(strategy, api.NewObject("ts", time.Now().Unix(), "client_id", cutText(client, maxClientText)))
 	return s.o.Store.UpdateImageInfo(c.Request().Context(), item.ID, api.NewObject("strategy", served))
 }
 

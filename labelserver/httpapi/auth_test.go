@@ -250,6 +250,16 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+// What a client calls itself stays small in the index, whoever it is.
+func TestLongClientName(t *testing.T) {
+	b := newBench(t)
+	r := b.do(http.MethodPost, "/activelearning/first", "application/json", []byte(`{"client_id":"`+strings.Repeat("x", 1<<20)+`"}`))
+	id, _ := r.object(t).Text("id")
+	if r := b.get("/datastore/image/info?image=" + id); id == "" || !strings.Contains(r.body, `"client_id":"xxx`) || len(r.body) > 2000 {
+		t.Errorf("image %q has an info of %d bytes", id, len(r.body))
+	}
+}
+
 // Without a login there is nothing below /auth/.
 func TestNoLogin(t *testing.T) {
 	b := newBench(t)
