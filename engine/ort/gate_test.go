@@ -144,6 +144,7 @@ func TestGateBackground(t *testing.T) {
 		}
 		leave()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		close(order)
 		place, n := -1, 0
 		for name := range order {
