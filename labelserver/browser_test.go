@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	cdpbrowser "github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 
@@ -26,6 +27,7 @@ import (
 	"scrawl/adapters/volume"
 	"scrawl/apps/phantom"
 	"scrawl/engine/ort/orttest"
+	"scrawl/labelserver/auth"
 )
 
 // The example volume of `scrawl demo`, whose truth is known.
@@ -36,23 +38,29 @@ var (
 
 const exampleSeed = 7
 
-// process is `scrawl demo` as a process of its own, so that it can be killed as a power cut would.
+// process is `scrawl demo`, or another subcommand that serves, as a process of its own, so that it can be killed as a power cut would.
 type process struct {
 	t       testing.TB
 	binary  string
+	args    []string
 	studies string
 	port    string
 	address string
 	cmd     *exec.Cmd
 }
 
-func startDemo(t testing.TB) *process {
+func startDemo(t testing.TB) *process { return startScrawl(t, "demo") }
+
+func startScrawl(t testing.TB, args ...string) *process {
 	t.Helper()
 	orttest.Path(t)
 	dir := t.TempDir()
-	p := &process{t: t, binary: filepath.Join(dir, "scrawl"), studies: filepath.Join(dir, "studies"), port: "0"}
+	p := &process{t: t, binary: filepath.Join(dir, "scrawl"), args: args, studies: filepath.Join(dir, "studies"), port: "0"}
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", p.binary, "scrawl/cmd/scrawl").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	if err := os.MkdirAll(p.studies, 0o750); err != nil {
+		t.Fatal(err)
 	}
 	p.start()
 	t.Cleanup(p.kill)
@@ -63,7 +71,7 @@ var addressLine = regexp.MustCompile(`http://127\.0\.0\.1:(\d+)`)
 
 func (p *process) start() {
 	p.t.Helper()
-	p.cmd = exec.Command(p.binary, "demo", "--studies", p.studies, "--port", p.port)
+	p.cmd = exec.Command(p.binary, append(p.args, "--studies", p.studies, "--port", p.port)...)
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		p.t.Fatal(err)
@@ -82,7 +90,7 @@ func (p *process) start() {
 			return
 		}
 	}
-	p.t.Fatalf("scrawl demo told no address: %v", lines.Err())
+	p.t.Fatalf("scrawl told no address: %v", lines.Err())
 }
 
 func (p *process) kill() {
@@ -397,12 +405,16 @@ func TestPageInBrowser(t *testing.T) {
 	}
 
 	b.choose("aorta")
+	n = b.interactions()
+	if n == 0 {
+		t.Error("the page counts no interactions after a reload")
+	}
 	p.kill()
 	b.correct(aorta, truth, organs["aorta"])
 	b.until("the page to notice that the server is gone", `document.querySelector("#status").textContent.includes("does not answer")`)
 	b.screenshot("6-server-gone")
 	p.start()
-	b.answered(1)
+	b.answered(n + 1)
 	if bytes.Equal(b.labels(), both) {
 		t.Error("the stroke drawn while the server was away changed nothing")
 	}
@@ -413,7 +425,7 @@ func TestPageInBrowser(t *testing.T) {
 	b.screenshot("8-operator")
 }
 
-// A picture dropped on the page, a series of DICOM files, and a log-in: what a first visitor with files of their own meets.
+// A picture and a series of DICOM files opened in the page, what was learned forgotten, and masks saved in every format.
 func TestUploadsInBrowser(t *testing.T) {
 	p := startDemo(t)
 	b := openBrowser(t, 1280, 720)
@@ -428,8 +440,26 @@ func TestUploadsInBrowser(t *testing.T) {
 	b.stroke("object", [3]int{95 - 30, 63 - 30, 0}, [3]int{95 - 34, 63 - 32, 0}, [3]int{95 - 38, 63 - 34, 0})
 	b.answered(1)
 	b.screenshot("picture")
+	mask := b.labels()
+	for _, kind := range []string{"nifti", "nrrd"} {
+		name := b.download(kind)
+		saved, err := readLabels(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, l := range mask {
+			if saved.Labels[i] != uint16(l) {
+				t.Fatalf("voxel %d of %s is %d, on the page it is %d", i, filepath.Base(name), saved.Labels[i], l)
+			}
+		}
+	}
+	b.click("#reset")
+	b.answered(2)
+	if text := b.text("#distance"); text != "0.00 %" || !bytes.Equal(b.labels(), mask) {
+		t.Errorf("after forgetting, the weights have moved by %s, or the first stroke has another mask than before", text)
+	}
 	inside := 0
-	for _, l := range b.labels() {
+	for _, l := range mask {
 		if l == 1 {
 			inside++
 		}
@@ -449,7 +479,70 @@ func TestUploadsInBrowser(t *testing.T) {
 	}
 	b.do(chromedp.SetUploadFiles("#files", series, chromedp.NodeReady))
 	b.until("the series", `document.querySelector("#status").textContent.startsWith("Uploaded image: 512 × 512 × 3")`)
+	b.stroke("object", [3]int{250, 256, 1}, [3]int{256, 256, 1}, [3]int{262, 256, 1})
+	b.answered(1)
 	b.screenshot("series")
+	file, err := os.ReadFile(b.download("dicom"))
+	if err != nil || len(file) < 132 || string(file[128:132]) != "DICM" {
+		t.Errorf("the DICOM SEG saved is no DICOM file of %d bytes: %v", len(file), err)
+	}
+}
+
+// download saves the mask in a format that the page offers and returns the file's name.
+func (b *browser) download(kind string) string {
+	b.t.Helper()
+	dir := b.t.TempDir()
+	if _, err := chromedp.Call(b.ctx, cdpbrowser.SetDownloadBehavior, cdpbrowser.SetDownloadBehaviorParams{Behavior: cdpbrowser.SetDownloadBehaviorBehaviorAllow, DownloadPath: dir}); err != nil {
+		b.t.Fatal(err)
+	}
+	b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`{ const d = document.querySelector("#download"); d.value = %q; d.dispatchEvent(new Event("change")); }`, kind)))
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		files, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if len(files) == 1 && !strings.HasSuffix(files[0], ".crdownload") && !strings.HasPrefix(filepath.Base(files[0]), ".") {
+			return files[0]
+		}
+	}
+	b.screenshot("failure")
+	b.t.Fatalf("no %s file came; the page says %q", kind, b.text("#status"))
+	return ""
+}
+
+// On a tablet, with a server that wants a log-in: the page asks, refuses a wrong password in words, shows the image after the right one, and
+// everything that a wide screen has can be reached.
+func TestLogInOnTabletInBrowser(t *testing.T) {
+	password, err := auth.HashPassword("correct horse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accounts := auth.Accounts{Users: []auth.Account{{Name: "anna", Password: password, Roles: []string{"user", "annotator"}}}}
+	var text bytes.Buffer
+	name := filepath.Join(t.TempDir(), "accounts.yaml")
+	if err := errors.Join(accounts.Encode(&text), os.WriteFile(name, text.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	p := startScrawl(t, "serve", "--accounts", name)
+	writePicture(t, filepath.Join(p.studies, "cells.png"))
+	b := openBrowser(t, 820, 1100)
+	b.do(chromedp.Navigate(p.address))
+	b.until("the log-in", `document.querySelector("#login").open`)
+	b.do(chromedp.SetValue("#user", "anna"), chromedp.SetValue("#password", "wrong"))
+	b.click("#loginForm button")
+	b.until("the refusal", `document.querySelector("#loginError").textContent === "wrong user name or password"`)
+	b.do(chromedp.SetValue("#password", "correct horse"))
+	b.click("#loginForm button")
+	b.until("the image", `!document.querySelector("#login").open && document.querySelector("#status").textContent.startsWith("cells: 96 × 64 × 1")`)
+	b.do(chromedp.ScrollIntoView("#reset"))
+	b.screenshot("tablet")
+	for _, selector := range []string{"#interactions", "#loss", "#profile", "#reset", "#undo", "#submit"} {
+		if !run(b, chromedp.Evaluate[bool](fmt.Sprintf("document.querySelector(%q).checkVisibility()", selector))) {
+			t.Errorf("%s is not shown on a tablet", selector)
+		}
+	}
+	b.click("#account")
+	b.until("the log-in again", `document.querySelector("#login")?.open`)
 }
 
 // writePicture draws a bright disc on a dark ground.
@@ -512,13 +605,14 @@ func BenchmarkPage(b *testing.B) {
 		page.open(p.address + "/?image=large")
 		page.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("scrawl.goTo(2, %d)", k)))
 		page.choose("aorta")
+		done := page.interactions()
 		page.stroke("object", at(run.from+2), at((run.from+run.to)/2), at(run.to-2))
-		page.answered(1)
+		page.answered(done + 1)
 		picture += page.mark("picture")
 		mask += page.mark("mask") - page.mark("stroke")
 		n++
 		page.click("#clear")
-		page.answered(2)
+		page.answered(done + 2)
 	}
 	b.ReportMetric(picture/float64(n), "ms/picture")
 	b.ReportMetric(mask/float64(n), "ms/mask")

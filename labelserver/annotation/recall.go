@@ -27,6 +27,8 @@ const (
 type Learning struct {
 	// Interactions and Lessons are counted over all images of the lineage.
 	Interactions, Lessons uint64
+	// OnImage are the interactions with the image of the work alone; 0 for networks with classes, whose strokes are not recalled.
+	OnImage uint64
 	// Distance is how far the weights have moved; see [interact.Distance].
 	Distance float64
 	// Loss is the course of the last lesson, step by step, since the server started.
@@ -161,7 +163,7 @@ func (a *Annotator) Learned(ctx context.Context, w Work) (Learning, error) {
 	}
 	defer release()
 	l := h.lineage
-	learning := Learning{Interactions: l.interactions(), Distance: interact.Distance(f.entry.engine().Network().Source(), l.learned), Loss: l.loss}
+	learning := Learning{Interactions: l.interactions(), OnImage: l.interactionsOn(stateKey(f.entry, f.img.hash)), Distance: interact.Distance(f.entry.engine().Network().Source(), l.learned), Loss: l.loss}
 	if m := l.learned.Memory; m != nil {
 		learning.Lessons = m.Lessons
 	}
@@ -176,6 +178,25 @@ func (l *lineage) interactions() uint64 {
 		if !e.Forgotten && !e.Undo {
 			n++
 		}
+	}
+	return n
+}
+
+// interactionsOn counts those with one image, since it was last forgotten. An answer for one slice and then, to the same strokes, for the
+// volume are one interaction.
+func (l *lineage) interactionsOn(image string) uint64 {
+	n, strokes := uint64(0), ""
+	for _, e := range l.log {
+		if e.Image != image {
+			continue
+		}
+		switch {
+		case e.Forgotten:
+			n = 0
+		case !e.Undo && e.Strokes != strokes:
+			n++
+		}
+		strokes = e.Strokes
 	}
 	return n
 }

@@ -47,6 +47,9 @@ func TestImageUncertainty(t *testing.T) {
 		if err != nil || l.Lessons == 0 || l.Distance <= 0 {
 			t.Errorf("%s: learned %+v, %v", model, l, err)
 		}
+		if model == "scribbles" && l.OnImage != 3 || l.Interactions < l.OnImage {
+			t.Errorf("%s: %d interactions with the image and %d in all, want 3 with the image", model, l.OnImage, l.Interactions)
+		}
 		if _, err := a.ImageUncertainty(t.Context(), "nothing", "ann", u.request().Image); !errors.Is(err, NotFound) {
 			t.Errorf("an unknown model: %v", err)
 		}

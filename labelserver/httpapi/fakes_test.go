@@ -124,7 +124,7 @@ func (fakeRecall) Learned(_ context.Context, w annotation.Work) (annotation.Lear
 	if w.Model == "missing" {
 		return annotation.Learning{}, fmt.Errorf("model: %w", annotation.NotFound)
 	}
-	return annotation.Learning{Interactions: 3, Lessons: 2, Distance: 0.5}, nil
+	return annotation.Learning{Interactions: 3, OnImage: 1, Lessons: 2, Distance: 0.5}, nil
 }
 
 // fakeService records requests and answers them with a label map whose voxel (1,0,0) is 1.

@@ -139,7 +139,7 @@ func (s *Server) getLearned(c echo.Context) error {
 	if loss == nil {
 		loss = []float64{}
 	}
-	return reply(c, http.StatusOK, api.NewObject("interactions", l.Interactions, "lessons", l.Lessons, "busy", l.Busy, "distance", l.Distance, "loss", loss))
+	return reply(c, http.StatusOK, api.NewObject("interactions", l.Interactions, "on_image", l.OnImage, "lessons", l.Lessons, "busy", l.Busy, "distance", l.Distance, "loss", loss))
 }
 
 // getStatus tells operators what the server is doing.

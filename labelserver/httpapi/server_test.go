@@ -397,7 +397,7 @@ func TestPageRoutes(t *testing.T) {
 		"/scrawl/state?" + work + "liver":            {204, ""},
 		"/scrawl/state?image=case_0":                 {422, `"loc":["query","model"]`},
 		"/scrawl/uncertainty?" + work:                {204, ""},
-		"/scrawl/learned?" + work + "spleen":         {200, `{"interactions":3,"lessons":2,"busy":false,"distance":0.5,"loss":[]}`},
+		"/scrawl/learned?" + work + "spleen":         {200, `{"interactions":3,"on_image":1,"lessons":2,"busy":false,"distance":0.5,"loss":[]}`},
 		"/scrawl/learned?image=case_0&model=missing": {404, "detail"},
 		"/scrawl/progress?request=none":              {204, ""},
 		"/scrawl/progress":                           {422, `"loc":["query","request"]`},

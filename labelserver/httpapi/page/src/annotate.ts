@@ -211,9 +211,12 @@ function showSegments(): void {
       name.textContent = s.name;
       const count = document.createElement("small");
       count.textContent = s.interactions > 0 ? String(s.interactions) : "";
+      count.setAttribute("aria-hidden", "true");
+      button.setAttribute("aria-label", s.interactions > 0 ? `${s.name}, interactions: ${s.interactions}` : s.name);
       button.append(dot, name, count);
       button.onclick = () => select(i);
       const item = document.createElement("li");
+      item.setAttribute("role", "none"); // the group holds its radio buttons
       item.append(button);
       return item;
     }),
@@ -361,20 +364,22 @@ async function nextImage(): Promise<void> {
 /** Makes a group of buttons behave as radio buttons do, for mouse, keys and screen readers. */
 function radios(group: HTMLElement, key: string, chosen: string, choose: (value: string) => void): (value: string) => void {
   const buttons = [...group.querySelectorAll<HTMLButtonElement>("[role=radio]")];
-  const set = (value: string) => {
+  const mark = (value: string) => {
     for (const b of buttons) {
       const on = b.dataset[key] === value;
       b.setAttribute("aria-checked", String(on));
       b.tabIndex = on ? 0 : -1;
     }
+  };
+  const set = (value: string) => {
+    mark(value);
     choose(value);
   };
   for (const b of buttons) {
     b.onclick = () => set(b.dataset[key]!);
   }
   arrowKeys(group);
-  const initial = buttons.find((b) => b.dataset[key] === chosen);
-  initial?.setAttribute("aria-checked", "true");
+  mark(chosen);
   return set;
 }
 

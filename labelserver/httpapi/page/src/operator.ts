@@ -19,7 +19,7 @@ interface Status {
 }
 
 interface Info {
-  models: Record<string, { type: string; description: string; config?: { device?: string[]; profile?: string[] }; version?: string | number }>;
+  models: Record<string, { type: string; description: string; config?: { device?: string[]; profile?: string[] } }>;
   datastore: { total: number; completed: number; label_tags: Record<string, number> };
   train_stats: Record<string, TrainStats>;
 }
@@ -29,8 +29,12 @@ interface TrainStats {
   total_epochs?: number;
   best_metric?: number;
   total_time?: string;
-  eval?: { key_metric_name?: string };
-  history?: number[];
+  before?: number;
+  helped?: boolean;
+  version?: number;
+  epochs?: { epoch: number; train_loss: number; val_mean_dice: number }[];
+  start_ts?: number;
+  current_time?: string;
 }
 
 interface Task {
@@ -93,7 +97,7 @@ async function show(): Promise<void> {
   }
   const { total, completed, label_tags } = info.datastore;
   rows("studies", [["Images", total], ["Finished", `${completed} (${total > 0 ? Math.round((100 * completed) / total) : 0} %)`], ...Object.entries(label_tags).map(([tag, n]): [string, unknown] => [`Labels “${tag}”`, n])]);
-  rows("models", Object.entries(info.models).map(([name, m]) => [name, m.type, m.config?.profile?.[0], m.version ?? "shipped"]));
+  rows("models", Object.entries(info.models).map(([name, m]) => [name, m.type, m.config?.profile?.[0], m.config?.device?.[0]]));
   showTraining(info, task);
   if (log !== null) {
     const box = element("log", HTMLPreElement);
@@ -106,11 +110,26 @@ async function show(): Promise<void> {
 }
 
 function showTraining(info: Info, task: Task | null): void {
-  const [name, stats] = Object.entries(info.train_stats).find(([, s]) => s.epoch !== undefined) ?? [null, null];
+  const trained = Object.entries(info.train_stats).filter(([, s]) => s.epoch !== undefined);
+  trained.sort(([, a], [, b]) => (b.start_ts ?? 0) - (a.start_ts ?? 0));
   const running = task?.status === "RUNNING";
-  rows("training", stats && name ? [["Model", name], ["State", task?.status ?? "–"], ["Epoch", `${stats.epoch} of ${stats.total_epochs ?? "?"}`], ["Best Dice", stats.best_metric?.toFixed(3)], ["Took", stats.total_time]] : [["State", task?.status ?? "nothing trained yet"]]);
-  curve.draw(document.querySelector<SVGSVGElement>("#curve")!, stats?.history ?? []);
+  rows("training", [["State", task?.status ?? (trained.length > 0 ? "–" : "nothing trained yet")], ...(trained[0] ? figures(...trained[0]) : [])]);
+  curve.draw(document.querySelector<SVGSVGElement>("#curve")!, trained[0]?.[1].epochs?.map((e) => e.val_mean_dice) ?? []);
   element("stop", HTMLButtonElement).hidden = !running;
+}
+
+/** What the newest training came to. */
+function figures(name: string, s: TrainStats): [string, unknown][] {
+  const all: [string, unknown][] = [
+    ["Model", name],
+    ["Epoch", `${s.epoch} of ${s.total_epochs ?? "?"}`],
+    ["Dice before", s.before?.toFixed(3)],
+    ["Best Dice", s.best_metric?.toFixed(3)],
+    ["Loss", s.epochs?.at(-1)?.train_loss.toFixed(4)],
+    ["Took", s.total_time ?? s.current_time],
+    ["Kept", s.version !== undefined ? `version ${s.version}` : s.helped === false ? "no: it did not help" : undefined],
+  ];
+  return all.filter(([, value]) => value !== undefined);
 }
 
 async function loop(): Promise<void> {
@@ -126,5 +145,8 @@ async function loop(): Promise<void> {
   }
 }
 
-element("stop", HTMLButtonElement).onclick = () => void server.json("/train/", { method: "DELETE" });
+element("stop", HTMLButtonElement).onclick = () =>
+  server.json("/train/", { method: "DELETE" }).catch((e: unknown) => {
+    element("status", HTMLSpanElement).textContent = e instanceof Refused ? e.message : "The server does not answer";
+  });
 void loop();

@@ -62,7 +62,10 @@ export interface ScrawlReport {
 
 /** What has been learned, as GET /scrawl/learned tells it. */
 export interface Learned {
+  /** Counted over all images. */
   interactions: number;
+  /** Those with this image. */
+  on_image: number;
   lessons: number;
   busy: boolean;
   distance: number;

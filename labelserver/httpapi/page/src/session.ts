@@ -101,6 +101,7 @@ export class Session {
       segment.strokes.restart();
       this.take(this.find(name), (i) => map[i] === 1 || map[i] === 3);
       await this.askLearned(segment);
+      segment.interactions = segment.learned?.on_image ?? 0;
     }
     this.listener.changed();
   }
@@ -274,13 +275,16 @@ export class Session {
     if (!segment) {
       return;
     }
-    const map = await deflate(this.grid.encode(this.labels.slice()));
+    // The mask came of what is forgotten: sent along, it would count as drawn by hand.
+    const number = this.selected + 1;
+    const map = await deflate(this.grid.encode(this.labels.map((v) => (v === number ? 0 : v))));
     await this.server.infer(this.image, { model: this.options.model, label: segment.name }, requestID(), map, this.segments.map((s) => s.name), {
       profile: this.options.profile,
       reset: "everything learned",
       propagate: "slice",
     });
     segment.learned = null;
+    this.take(number, () => false);
     await this.update();
   }
 
