@@ -178,6 +178,11 @@ type TrainableNames struct {
 	Exclude []string `yaml:"exclude"`
 }
 
+// Choice is the choice of weights that the engine takes.
+func (t TrainableNames) Choice() adapt.Trainable {
+	return adapt.Trainable{Part: adapt.Part(t.Part), Include: t.Include, Exclude: t.Exclude}
+}
+
 // Open reads an app: one of the built-in ones by its name, with or without a leading "apps/", or else a folder.
 func Open(name string) (*App, error) {
 	plain := strings.TrimPrefix(path.Clean(strings.ReplaceAll(name, "\\", "/")), "apps/")
@@ -592,7 +597,7 @@ func (a *App) LoadData(m Model, data []byte, compile adapt.Compiler) (Loaded, er
 			return Loaded{}, fmt.Errorf("model %q: %w", m.Name, err)
 		}
 	}
-	net, err := adapt.NewNetwork(parsed, adapt.Trainable{Part: adapt.Part(m.Trainable.Part), Include: m.Trainable.Include, Exclude: m.Trainable.Exclude})
+	net, err := adapt.NewNetwork(parsed, m.Trainable.Choice())
 	if err != nil {
 		return Loaded{}, fmt.Errorf("model %q: %s: %w", m.Name, m.File, err)
 	}

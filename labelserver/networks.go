@@ -319,7 +319,7 @@ func (n *networks) check(ctx context.Context, now servedNetwork, data []byte) er
 	if err != nil {
 		return refuse("the file is no ONNX network that can be read: %w", err)
 	}
-	net, err := adapt.NewNetwork(parsed, adapt.Trainable{Include: now.model.Trainable.Include, Exclude: now.model.Trainable.Exclude})
+	net, err := adapt.NewNetwork(parsed, now.model.Trainable.Choice())
 	if err != nil {
 		return refuse("the network cannot be served: %w", err)
 	}

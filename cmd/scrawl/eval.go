@@ -346,7 +346,7 @@ func (f *evalFlags) load(compile adapt.Compiler) (*interact.Model, string, error
 	if err != nil {
 		return nil, "", fmt.Errorf("network %s: %w", f.network, err)
 	}
-	net, err := adapt.NewNetwork(parsed, adapt.Trainable{Include: m.Trainable.Include, Exclude: m.Trainable.Exclude})
+	net, err := adapt.NewNetwork(parsed, m.Trainable.Choice())
 	if err != nil {
 		return nil, "", fmt.Errorf("network %s: %w", f.network, err)
 	}
