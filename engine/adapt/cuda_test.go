@@ -12,21 +12,9 @@ import (
 	"scrawl/engine/ort/orttest"
 )
 
-// cudaLibrary opens ONNX Runtime where it can use a GPU; elsewhere the test is skipped.
-func cudaLibrary(tb testing.TB) *ort.Library {
-	tb.Helper()
-	lib := orttest.Library(tb)
-	for _, d := range lib.Devices() {
-		if d.Device.Kind == ort.CUDA && d.Err != nil {
-			tb.Skipf("SKIPPED, no GPU: %v", d.Err)
-		}
-	}
-	return lib
-}
-
 // TestOnCUDA holds an interaction on a GPU against the CPU's, and that no work of it falls back to the CPU.
 func TestOnCUDA(t *testing.T) {
-	lib := cudaLibrary(t)
+	lib := orttest.CUDA(t)
 	n := blockedUNet(t, adapt.Trainable{})
 	prefix := filepath.Join(t.TempDir(), "trace")
 	compiler := lower.NewCompiler(lib, ort.Options{Device: "cuda", Profile: prefix})
@@ -76,7 +64,7 @@ func TestOnCUDA(t *testing.T) {
 // BenchmarkOnCUDA is one interaction of the published method at 512² on a U-Net over ResNet-34: 16 augmented copies, 5 steps, the answer.
 // It needs SCRAWL_PYTHON for the network.
 func BenchmarkOnCUDA(b *testing.B) {
-	lib := cudaLibrary(b)
+	lib := orttest.CUDA(b)
 	r := rivals(b, startTwin(b, twinThreads(b)), "unet34")[0]
 	for name, options := range map[string]map[string]string{"float32": nil, "tf32": {"use_tf32": "1"}} {
 		for _, half := range []bool{false, true} {

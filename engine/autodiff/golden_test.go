@@ -50,10 +50,12 @@ func (p *packed) UnmarshalJSON(data []byte) error {
 		p.Tensor, err = unpack[float64](raw.Shape, raw.Data)
 	case "int64":
 		p.Tensor, err = unpack[int64](raw.Shape, raw.Data)
+	case "int32":
+		p.Tensor, err = unpack[int32](raw.Shape, raw.Data)
 	case "bool":
 		p.Tensor, err = unpack[bool](raw.Shape, raw.Data)
 	default:
-		err = fmt.Errorf("golden holds a tensor of type %q; want float32, float64, int64 or bool", raw.Type)
+		err = fmt.Errorf("golden holds a tensor of type %q; want float32, float64, int64, int32 or bool", raw.Type)
 	}
 	return err
 }

@@ -318,13 +318,19 @@ func TestGradientsOnRuntime(t *testing.T) {
 	t.Log(&results)
 }
 
-func checkOnRuntime(t *testing.T, lib *ort.Library, g *golden, symbolic bool) {
+// gradientModel is the golden's model with its gradient, and all that it takes.
+func (g *golden) gradientModel(t *testing.T, symbolic bool) (*onnx.Model, map[string]*tensor.Tensor) {
+	t.Helper()
 	m, params := g.graph(t)
 	if symbolic {
 		g.symbolize(m.Graph)
 	}
-	outputs, wrt := sortedKeys(g.DY), sortedKeys(g.Grads)
-	differentiate(t, m, outputs, wrt)
+	differentiate(t, m, sortedKeys(g.DY), sortedKeys(g.Grads))
+	return m, onlyInputs(m.Graph, withSeeds(g.inputs(params), g.cotangents()))
+}
+
+func checkOnRuntime(t *testing.T, lib *ort.Library, g *golden, symbolic bool) {
+	m, in := g.gradientModel(t, symbolic)
 	data, err := m.Marshal()
 	if err != nil {
 		t.Fatalf("marshal: %v", err)
@@ -338,14 +344,20 @@ func checkOnRuntime(t *testing.T, lib *ort.Library, g *golden, symbolic bool) {
 			t.Error(err)
 		}
 	}()
-	values, err := s.Run(t.Context(), onlyInputs(m.Graph, withSeeds(g.inputs(params), g.cotangents())), nil)
+	values, err := s.Run(t.Context(), in, nil)
 	if err != nil {
 		t.Fatalf("run: %v", err)
 	}
-	for _, o := range outputs {
+	g.compareFloat32(t, values)
+}
+
+// compareFloat32 holds forward values and gradients against those recorded.
+func (g *golden) compareFloat32(t *testing.T, values map[string]*tensor.Tensor) {
+	t.Helper()
+	for _, o := range sortedKeys(g.DY) {
 		compare(t, "forward "+o, values[o], g.Outputs[o].Tensor, float32Tolerance, g.floor())
 	}
-	for _, w := range wrt {
+	for _, w := range sortedKeys(g.Grads) {
 		compare(t, "gradient of "+w, values[gradOf(w)], g.Grads[w].Tensor, float32Tolerance, g.floor())
 	}
 }

@@ -65,6 +65,17 @@ func evidence(t *testing.T) map[string]*support {
 // modelsOf reads the models of a file of cases.
 func modelsOf(t *testing.T, path string) [][]byte {
 	t.Helper()
+	var file struct{ Cases []struct{ Model []byte } }
+	readCases(t, path, &file)
+	var models [][]byte
+	for _, c := range file.Cases {
+		models = append(models, c.Model)
+	}
+	return models
+}
+
+func readCases(t *testing.T, path string, into any) {
+	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -73,15 +84,9 @@ func modelsOf(t *testing.T, path string) [][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var file struct{ Cases []struct{ Model []byte } }
-	if err := json.NewDecoder(r).Decode(&file); err != nil {
+	if err := json.NewDecoder(r).Decode(into); err != nil {
 		t.Fatalf("%s: %v", path, err)
 	}
-	var models [][]byte
-	for _, c := range file.Cases {
-		models = append(models, c.Model)
-	}
-	return models
 }
 
 func operatorsOf(g *onnx.Graph) map[string]bool {
@@ -109,22 +114,37 @@ fails when it is out of date.
 - **numeric**: a property test holds the gradient to numeric differences in float64, on random shapes and attributes.
 - **PyTorch**: how many recorded gradients of PyTorch, of single operators and of networks, go through it.
 - **CPU**: forward and gradient run in ONNX Runtime's CPU provider in the tests.
-- **CUDA**: not run. No test here has had a GPU; the graphs hold standard operators only.
+- **CUDA**: %s
 
 | operator | read | node tests | gradient | numeric | PyTorch | CPU | CUDA |
 |---|---|---|---|---|---|---|---|
 `
 
+// claimed are all operators that models may hold.
+func claimed() []string {
+	all := slices.Concat(refexec.Operators(), rewritten)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// cudaSays explains the last column; device is "" without a record.
+func cudaSays(device string) string {
+	if device == "" {
+		return "not run: no record of a GPU is kept. The graphs hold standard operators only."
+	}
+	return "how many recorded models with it, their gradients included, gave the CPU's answers and PyTorch's gradients in the CUDA provider\n  (" + device +
+		"). *By the CPU*: the share of its nodes, in models and gradients, that the runtime gave to the CPU there, as it does with\n  arithmetic on shapes and with forms that have no kernel."
+}
+
 // operatorTable writes the page.
 func operatorTable(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, preamble, onnx.Opset)
+	device, onCUDA := cudaColumn(t)
+	fmt.Fprintf(&b, preamble, onnx.Opset, cudaSays(device))
 	found, properties := evidence(t), operators()
 	differentiable := autodiff.Operators()
-	all := slices.Concat(refexec.Operators(), rewritten)
-	slices.Sort(all)
-	for _, op := range slices.Compact(all) {
+	for _, op := range claimed() {
 		s := found[op]
 		if s == nil {
 			t.Errorf("no recorded model has the operator %s", op)
@@ -140,7 +160,7 @@ func operatorTable(t *testing.T) string {
 		if properties[op] != nil || slices.Contains(elsewhere, op) {
 			numeric = "yes"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | yes | not run |\n", op, joined(slices.Sorted(maps.Keys(s.opsets))), count(s.nodes), gradient, numeric, count(s.recorded))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | yes | %s |\n", op, joined(slices.Sorted(maps.Keys(s.opsets))), count(s.nodes), gradient, numeric, count(s.recorded), onCUDA(op))
 	}
 	return b.String()
 }

@@ -21,8 +21,12 @@ type NodeRun struct {
 	Elements int
 }
 
+// ErrNothingRan says that a trace holds no node's run: the session was not run, or not closed, or the runtime computed all when it compiled
+// the model.
+var ErrNothingRan = errors.New("it holds no node's run; was the session run and closed?")
+
 // ReadTrace reads the JSON trace that a session with Options.Profile wrote when it was closed. Loops are left out: their
-// time is that of the nodes inside. The answer is sorted by time, longest first.
+// time is that of the nodes inside. The answer is sorted by time, longest first. The error wraps [ErrNothingRan] where there is nothing to tell.
 func ReadTrace(r io.Reader) ([]NodeRun, error) {
 	var events []struct {
 		Category string  `json:"cat"`
@@ -59,7 +63,7 @@ func ReadTrace(r io.Reader) ([]NodeRun, error) {
 		}
 	}
 	if len(nodes) == 0 {
-		return nil, errors.New("read trace: it holds no node's run; was the session run and closed?")
+		return nil, fmt.Errorf("read trace: %w", ErrNothingRan)
 	}
 	all := make([]NodeRun, 0, len(nodes))
 	for _, n := range nodes {

@@ -36,3 +36,15 @@ func Library(tb testing.TB) *ort.Library {
 	})
 	return lib
 }
+
+// CUDA is [Library] for tests on a GPU: where ONNX Runtime can use none, the test is skipped with the reason.
+func CUDA(tb testing.TB) *ort.Library {
+	tb.Helper()
+	lib := Library(tb)
+	for _, d := range lib.Devices() {
+		if d.Device.Kind == ort.CUDA && d.Err != nil {
+			tb.Skipf("SKIPPED, no GPU: %v", d.Err)
+		}
+	}
+	return lib
+}
