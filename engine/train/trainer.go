@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"encoding/gob"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -96,31 +97,65 @@ func (t *Trainer) Step(ctx context.Context, x, target *tensor.Tensor, fraction f
 // Learn takes one step on a batch. fraction tells how much of all training is done. It returns the loss before the step; when it
 // fails the trainer is as it was.
 func (t *Trainer) Learn(ctx context.Context, batch Batch, fraction float64) (float64, error) {
-	classes, weight, err := t.targets(batch)
+	losses, err := t.LearnEach(ctx, []Batch{batch}, fraction)
 	if err != nil {
 		return 0, err
 	}
-	s := batch.X.Shape()
-	b := s[0]
-	xs, err := batch.X.Reshape(append([]int{1}, s...)...)
+	return losses[0], nil
+}
+
+// LearnEach takes a step on each batch in turn, in one run of the graph: on a GPU the weights stay there in between. All batches have the
+// same shape, and all steps the learning rate of the first. It returns the loss before each step; when it fails the trainer is as it was.
+func (t *Trainer) LearnEach(ctx context.Context, batches []Batch, fraction float64) ([]float64, error) {
+	l, err := t.lesson(batches)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	o := adapt.StepOptions{Batch: b, Averages: 1, AveragePerStep: true, Optimizer: adapt.AdamW, Dice: true, ClipNorm: float32(t.opts.ClipNorm)}
 	rate := t.rate(fraction)
+	l.LearningRate, l.Decay = rate*t.correction(), rate*t.opts.WeightDecay
 	// Early on the average follows closely, so that it does not carry the random weights it started from.
-	alpha := math.Min(t.opts.Average, float64(t.step+1)/float64(t.step+10))
-	sets, losses, err := t.engine.Step(ctx, o, t.sets, adapt.Lesson{
-		X: xs, Target: classes, Weight: weight,
-		Scribble: tensor.ZerosLike(classes), Marked: tensor.ZerosLike(weight),
-		LearningRate: rate * t.correction(), Decay: rate * t.opts.WeightDecay, Alphas: []float64{alpha}, Steps: 1,
-	})
+	l.Alphas = []float64{math.Min(t.opts.Average, float64(t.step+1)/float64(t.step+10))}
+	o := adapt.StepOptions{Batch: l.X.Shape()[1], Averages: 1, AveragePerStep: true, Optimizer: adapt.AdamW, Dice: true, ClipNorm: float32(t.opts.ClipNorm)}
+	sets, losses, err := t.engine.Step(ctx, o, t.sets, l)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	t.sets = sets
-	t.step++
-	return float64(losses[0][0]), nil
+	t.step += l.Steps
+	out := make([]float64, len(losses))
+	for i, pair := range losses {
+		out[i] = float64(pair[0])
+	}
+	return out, nil
+}
+
+// lesson joins batches to the tensors [S,B,…] of a lesson of as many steps.
+func (t *Trainer) lesson(batches []Batch) (adapt.Lesson, error) {
+	if len(batches) == 0 {
+		return adapt.Lesson{}, errors.New("nothing to learn from; at least one batch is wanted")
+	}
+	var x, classes, weight []float32
+	var shapes [3][]int
+	for i, b := range batches {
+		c, w, err := t.targets(b)
+		if err != nil {
+			return adapt.Lesson{}, err
+		}
+		if i > 0 && !slices.Equal(b.X.Shape(), shapes[0][1:]) {
+			return adapt.Lesson{}, fmt.Errorf("training batches of shapes %v and %v in one run; one shape is wanted", shapes[0][1:], b.X.Shape())
+		}
+		for k, s := range [3][]int{b.X.Shape(), c.Shape()[1:], w.Shape()[1:]} {
+			shapes[k] = append([]int{len(batches)}, s...)
+		}
+		if len(batches) == 1 { // nothing to join
+			x, classes, weight = b.X.Float32s(), c.Float32s(), w.Float32s()
+			break
+		}
+		x, classes, weight = append(x, b.X.Float32s()...), append(classes, c.Float32s()...), append(weight, w.Float32s()...)
+	}
+	l := adapt.Lesson{Steps: len(batches), X: tensor.Must(shapes[0], x), Target: tensor.Must(shapes[1], classes), Weight: tensor.Must(shapes[2], weight)}
+	l.Scribble, l.Marked = tensor.ZerosLike(l.Target), tensor.ZerosLike(l.Weight)
+	return l, nil
 }
 
 // targets turns class numbers into distributions [1,B,K,…], and gives every pixel that counts the same weight [1,B,1,…].
