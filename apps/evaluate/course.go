@@ -22,20 +22,27 @@ import (
 type task struct {
 	*Evaluation
 	Case
-	img   interact.Image
 	plane volume.Plane
 	truth []morph.Mask // of every slice of the plane
 	order []int        // slices with enough of the target
 	shown map[int]bool // slices kept as pictures
+
+	enough, holding int // slices that hold enough of the target, and any of it
 }
 
 func (e *Evaluation) task(c Case) (*task, error) {
-	t := &task{Evaluation: e, Case: c, img: e.Model.Prepare(c.Volume), plane: c.Volume.AcquisitionPlane(), shown: map[int]bool{}}
+	t := &task{Evaluation: e, Case: c, plane: c.Volume.AcquisitionPlane(), shown: map[int]bool{}}
 	t.truth = slicesOf(c.Volume.Geometry, t.plane, c.Truth)
-	for i, n := range simulate.Slices(t.truth, e.MinPixels) {
+	t.holding = len(simulate.Slices(t.truth, 1))
+	enough := simulate.Slices(t.truth, e.MinPixels)
+	t.enough = len(enough)
+	for i, n := range enough {
 		if i%e.Every == 0 {
 			t.order = append(t.order, n)
 		}
+	}
+	if e.Mode == Recorded && len(c.Drawn) == 0 {
+		return nil, fmt.Errorf("%s, %s: nobody's strokes are recorded", c.Image, c.Target)
 	}
 	if len(t.order) == 0 {
 		return nil, fmt.Errorf("%s, %s: no slice holds %d pixels of the target; ask for fewer", c.Image, c.Target, e.MinPixels)
@@ -48,8 +55,11 @@ func (e *Evaluation) task(c Case) (*task, error) {
 }
 
 func (t *task) steps() int {
-	if t.Mode == ByVolume {
+	switch t.Mode {
+	case ByVolume:
 		return t.Interactions
+	case Recorded:
+		return 1
 	}
 	return len(t.order)
 }
@@ -58,6 +68,9 @@ func (t *task) steps() int {
 type run struct {
 	*task
 	Course
+	method   Method
+	turn     turn
+	img      interact.Image
 	pictures bool
 	step     func(dice float64)
 
@@ -68,31 +81,37 @@ type run struct {
 	mask    []bool // the last answer
 }
 
-func (t *task) run(profile interact.Profile, seed uint64, pictures bool) *run {
+func (t *task) run(m Method, by turn, pictures bool) *run {
 	return &run{
-		task: t, pictures: pictures, touched: map[int]bool{},
-		Course:  Course{Image: t.Image, Target: t.Target, Profile: profile, Seed: seed, StageSeconds: map[string]float64{}},
+		task: t, method: m, turn: by, img: m.prepare(t.Volume), pictures: pictures, touched: map[int]bool{},
+		Course: Course{Set: t.Set, Kind: t.Kind, Image: t.Image, Target: t.Target, Method: m.Name, Seed: by.seed, Person: by.drawn.Person,
+			Slices: t.enough, Holding: t.holding, StageSeconds: map[string]float64{}},
 		strokes: scribble.NewSet(t.Volume.Size), mask: make([]bool, len(t.Truth)),
 	}
 }
 
 func (r *run) course(ctx context.Context) error {
 	annotate := r.bySlice
-	if r.Mode == ByVolume {
+	switch {
+	case r.Mode == ByVolume:
 		annotate = r.byVolume
+	case r.Mode == Recorded:
+		annotate = r.recorded
 	}
 	if err := annotate(ctx); err != nil {
 		return err
 	}
-	if err := r.finish(ctx); err != nil { // the annotator submits
-		return err
+	if r.method.Hand == "" {
+		if err := r.finish(ctx); err != nil { // the annotator submits
+			return err
+		}
 	}
 	r.Touched = len(r.touched)
 	switch {
 	case r.learned.Memory != nil:
-		r.Distance = distance(r.learned.Memory.Sets.Student, r.Source)
+		r.Distance = distance(r.learned.Memory.Sets.Student, r.method.Source)
 	case r.learned.Sets != nil:
-		r.Distance = distance(r.learned.Sets.Averages[0], r.Source)
+		r.Distance = distance(r.learned.Sets.Averages[0], r.method.Source)
 	}
 	return nil
 }
@@ -108,31 +127,80 @@ func (r *run) bySlice(ctx context.Context) error {
 		s := Series{Slice: n, Position: position, Points: []Point{r.measureSlice(n)}}
 		r.shoot(n, 0)
 		for k := 1; k <= r.Interactions; k++ {
-			drawn := r.draw(n, k)
-			if drawn == 0 {
-				break
-			}
-			seconds, err := r.ask(ctx, interact.Request{Options: interact.Options{SliceOnly: true}})
+			spent, err := r.correct(ctx, n, k, interact.Request{Options: interact.Options{SliceOnly: true}})
 			if err != nil {
 				return err
 			}
-			p := r.measureSlice(n)
-			p.Strokes, p.Seconds = drawn, seconds
-			s.Points = append(s.Points, p)
+			if spent.strokes == 0 {
+				break
+			}
+			s.Points = append(s.Points, spent.on(r.measureSlice(n)))
 			if k == 1 {
 				r.shoot(n, k)
 			}
 		}
 		r.shoot(n, r.Interactions)
+		s.ByHand = r.remainder(n)
 		r.Series = append(r.Series, s)
 		r.step(s.At(r.Interactions).Dice)
 	}
 	return nil
 }
 
+// recorded shows the model all that a person drew.
+func (r *run) recorded(ctx context.Context) error {
+	n := r.order[0]
+	s := Series{Slice: n, Points: []Point{r.measureSlice(n)}}
+	r.shoot(n, 0)
+	r.strokes = r.turn.drawn.Strokes
+	for _, p := range r.strokes.Planes() {
+		r.touched[p.Slice] = true
+	}
+	seconds, err := r.ask(ctx, interact.Request{Options: interact.Options{SliceOnly: true}})
+	if err != nil {
+		return err
+	}
+	spent := effort{strokes: len(r.strokes.Strokes), seconds: seconds}
+	s.Points = append(s.Points, spent.on(r.measureSlice(n)))
+	s.ByHand = r.remainder(n)
+	r.shoot(n, 1)
+	r.Series = append(r.Series, s)
+	r.step(s.At(1).Dice)
+	return nil
+}
+
+// effort is what an interaction took.
+type effort struct {
+	strokes int
+	seconds float64 // of the machine
+	traced  float64 // seconds of tracing by hand
+}
+
+func (e effort) on(p Point) Point {
+	p.Strokes, p.Seconds, p.Traced = e.strokes, e.seconds, e.traced
+	return p
+}
+
+// correct is one interaction on a slice; with no strokes when nothing is left to be corrected.
+func (r *run) correct(ctx context.Context, n, k int, req interact.Request) (effort, error) {
+	if r.method.Hand != "" {
+		return r.trace(n), nil
+	}
+	drawn := r.draw(n, k)
+	if drawn == 0 {
+		return effort{}, nil
+	}
+	seconds, err := r.ask(ctx, req)
+	return effort{strokes: drawn, seconds: seconds}, err
+}
+
 // moveOn gets the mask that the next slice has before any stroke: the strokes are sent once more as they are, for an answer that
 // is carried on. Only the slices on the way are asked for, which changes nothing but the time.
 func (r *run) moveOn(ctx context.Context, from, to int) error {
+	if r.method.Hand != "" {
+		r.copyTo(from, to)
+		return nil
+	}
 	if r.LearnOnLeaving {
 		if err := r.finish(ctx); err != nil {
 			return err
@@ -149,24 +217,26 @@ func (r *run) moveOn(ctx context.Context, from, to int) error {
 func (r *run) byVolume(ctx context.Context) error {
 	s := Series{Slice: -1, Points: []Point{r.measureVolume()}}
 	for k := 1; k <= r.Interactions; k++ {
-		n, drawn := r.drawWorst(k)
-		if drawn == 0 {
+		n, spent, err := r.correctWorst(ctx, k)
+		if err != nil {
+			return err
+		}
+		if spent.strokes == 0 {
 			for ; k <= r.Interactions; k++ {
 				r.step(s.At(k).Dice)
 			}
 			break
 		}
-		seconds, err := r.ask(ctx, interact.Request{})
-		if err != nil {
-			return err
-		}
-		p := r.measureVolume()
-		p.Slice, p.Strokes, p.Seconds = n, drawn, seconds
+		p := spent.on(r.measureVolume())
+		p.Slice = n
 		s.Points = append(s.Points, p)
 		r.step(p.Dice)
 	}
 	for _, n := range r.order {
 		r.shoot(n, r.Interactions)
+	}
+	for n := range r.truth {
+		s.ByHand += r.remainder(n)
 	}
 	r.Series = append(r.Series, s)
 	return nil
@@ -193,35 +263,39 @@ func (r *run) draw(n, k int) int {
 	return drawn
 }
 
-// drawWorst draws on the worst of the slices that there is something to draw on.
-func (r *run) drawWorst(k int) (slice, strokes int) {
+// correctWorst corrects the worst of the slices that there is something to correct on.
+func (r *run) correctWorst(ctx context.Context, k int) (slice int, spent effort, err error) {
 	left := slicesOf(r.Volume.Geometry, r.plane, r.mask)
 	for {
 		n, wrong := simulate.WorstSlice(r.truth, left)
 		if wrong == 0 {
-			return n, 0
+			return n, effort{}, nil
 		}
-		if strokes := r.draw(n, k); strokes > 0 {
-			return n, strokes
+		spent, err := r.correct(ctx, n, k, interact.Request{})
+		if err != nil || spent.strokes > 0 {
+			if r.method.Hand == Copy {
+				r.copyAround()
+			}
+			return n, spent, err
 		}
 		left[n] = r.truth[n]
 	}
 }
 
-// random is the annotator's generator for one interaction: the same for every profile, whatever was drawn before.
+// random is the annotator's generator for one interaction: the same for every method, whatever was drawn before.
 func (r *run) random(n, k int) *rand.Rand {
 	h := fnv.New64a()
 	for _, part := range []string{r.Image, r.Target, strconv.Itoa(n), strconv.Itoa(k)} {
 		_, _ = io.WriteString(h, part+"\x00") // a hash takes everything
 	}
-	return rand.New(rand.NewPCG(r.Seed, h.Sum64()))
+	return rand.New(rand.NewPCG(r.turn.seed, h.Sum64()))
 }
 
 // ask sends the whole set of strokes and returns the machine time.
 func (r *run) ask(ctx context.Context, req interact.Request) (float64, error) {
-	req.Strokes, req.Profile = r.strokes, r.Profile
+	req.Strokes, req.Profile = r.strokes, r.method.Profile
 	start := time.Now()
-	res, learned, state, err := r.Model.Interact(ctx, r.img, req, r.learned, r.state)
+	res, learned, state, err := r.method.Model.Interact(ctx, r.img, req, r.learned, r.state)
 	seconds := time.Since(start).Seconds()
 	if err != nil {
 		return 0, err
@@ -241,7 +315,7 @@ func (r *run) ask(ctx context.Context, req interact.Request) (float64, error) {
 // finish tells the model that everything drawn so far is accepted.
 func (r *run) finish(ctx context.Context) error {
 	start := time.Now()
-	learned, state, report, err := r.Model.Finish(ctx, r.img, interact.Options{Profile: r.Profile}, r.learned, r.state)
+	learned, state, report, err := r.method.Model.Finish(ctx, r.img, interact.Options{Profile: r.method.Profile}, r.learned, r.state)
 	if err != nil {
 		return err
 	}
@@ -260,19 +334,22 @@ func (r *run) measureSlice(n int) Point {
 	answer, spacing := r.slice(n), r.Volume.SliceSpacing(r.plane)
 	p := surfacePoint(measure.BetweenSlices(r.truth[n], answer, spacing), [3]int{answer.W, answer.H, 1}, [3]float64{spacing[0], spacing[1]})
 	p.Dice, p.Untouched, p.Slice = measure.Dice(r.truth[n].Bits, answer.Bits), math.NaN(), n
+	p.SliceDice = math.NaN()
 	return p
 }
 
 func (r *run) measureVolume() Point {
 	p := surfacePoint(measure.Between(r.Truth, r.mask, r.Volume.Size, r.Volume.Spacing), r.Volume.Size, r.Volume.Spacing)
 	p.Dice, p.Slice = measure.Dice(r.Truth, r.mask), -1
-	var untouched []float64
+	var untouched, all []float64
 	for _, n := range r.order {
+		d := measure.Dice(r.truth[n].Bits, r.slice(n).Bits)
+		all = append(all, d)
 		if !r.touched[n] {
-			untouched = append(untouched, measure.Dice(r.truth[n].Bits, r.slice(n).Bits))
+			untouched = append(untouched, d)
 		}
 	}
-	p.Untouched = mean(untouched)
+	p.Untouched, p.SliceDice = mean(untouched), mean(all)
 	return p
 }
 

@@ -1,5 +1,5 @@
-// Package evaluate measures how well a model segments for a simulated annotator, by one protocol, so that any two of its
-// figures can be compared.
+// Package evaluate measures how well methods segment for an annotator, by one protocol, so that any two of its figures can be
+// compared.
 //
 // # The protocol
 //
@@ -11,13 +11,22 @@
 //     before any stroke, carried from the previous slice's answer: 0 interactions. Then come up to Interactions interactions, fewer
 //     when nothing is left to draw; figures then stay what they were. Moving on to the next slice accepts the one before.
 //   - [ByVolume]: every interaction corrects the slice with the most wrong pixels, and the answer for the whole volume counts.
+//   - [Recorded]: no annotator is simulated. Strokes that people drew on the image are shown all at once, one person's at a time.
+//
+// # Methods
+//
+// A [Method] answers: a model with one way of learning, or, as a row to compare with, an annotator who has no model and outlines by hand what is
+// wrong, from nothing or from a copy of the neighbouring slice. In an interaction by hand the largest missed and the largest spilled
+// region are put right completely, which costs the time to trace them ([simulate.OutlineTime]); so compare those rows by minutes, not by
+// interactions.
 //
 // # Figures
 //
-// A [Course] is one run through a case with one profile and one seed; nothing learned is kept from one course to another. Courses
-// of different profiles with the same seed meet the same annotator, so their differences are paired. Means are over cases, each
+// A [Course] is one run through a case with one method and one seed (or person). Nothing learned is kept from one course to another,
+// unless the protocol asks for it ([Protocol.KeepLearned]): then a method learns on through the cases of a set, in their order. Courses
+// of different methods with the same seed meet the same annotator, so their differences are paired. Means are over cases, each
 // the mean of its courses, and each of those the mean of its slices; intervals are bootstrapped over cases, since slices of
-// one case are not independent.
+// one case are not independent (percentile intervals: Efron, The Annals of Statistics 7 (1979) 1-26).
 package evaluate
 
 import (
@@ -27,19 +36,21 @@ import (
 	"math"
 	"slices"
 
+	"scrawl/adapters/scribble"
 	"scrawl/adapters/volume"
 	"scrawl/apps/interact"
 	"scrawl/apps/simulate"
 	"scrawl/engine/adapt"
 )
 
-// Mode is the order in which slices are corrected.
+// Mode is the order in which slices are corrected, or Recorded.
 type Mode string
 
-// The two modes.
+// The modes.
 const (
 	BySlice  Mode = "slice"
 	ByVolume Mode = "volume"
+	Recorded Mode = "recorded"
 )
 
 // Goals are the Dice coefficients whose number of interactions is counted.
@@ -50,11 +61,22 @@ const SurfaceTolerance = 2.0
 
 // Case is one target in one image.
 type Case struct {
-	Image  string
-	Target string
-	Volume *volume.Volume
+	// Set is the collection the image comes from, "" for none: constants are chosen on the first half of each set and reported on the
+	// second. Kind is a part of its set that gets a row of its own, such as a modality; "" for none.
+	Set, Kind string
+	Image     string
+	Target    string
+	Volume    *volume.Volume
 	// Truth has one bit a voxel of the volume, i fastest.
 	Truth []bool
+	// Drawn are strokes that people drew, for Recorded.
+	Drawn []Drawing
+}
+
+// Drawing is all that one person drew on an image.
+type Drawing struct {
+	Person  string
+	Strokes scribble.Set
 }
 
 // NewCase makes a case of the voxels that carry a label. Image and label map must lie on one grid and hold the label.
@@ -72,6 +94,11 @@ func NewCase(image, target string, v *volume.Volume, m *volume.LabelMap, label u
 	return c, nil
 }
 
+// Holds reports whether a slice of the plane that is annotated holds at least that many pixels of the target.
+func (c Case) Holds(pixels int) bool {
+	return len(simulate.Slices(slicesOf(c.Volume.Geometry, c.Volume.AcquisitionPlane(), c.Truth), pixels)) > 0
+}
+
 // ErrNoTarget says that an image does not hold a target.
 var ErrNoTarget = errors.New("the target is not in the label map")
 
@@ -82,12 +109,14 @@ type Protocol struct {
 	// Every takes each n-th of the slices that hold at least MinPixels pixels of the target, the first included.
 	Every     int
 	MinPixels int
-	Profiles  []interact.Profile
+	Methods   []Method
 	Seeds     []uint64
 	Annotator simulate.Options
 	// LearnOnLeaving tells the model that a slice is finished when the annotator leaves it. Otherwise the model notices, as a
 	// server does, when the next slice gets its first stroke, which is too late for that slice's first mask.
 	LearnOnLeaving bool
+	// KeepLearned hands what a method has learned from a case to the next one of the same set and target.
+	KeepLearned bool
 	// Pictures is the number of slices of each case that are kept as pictures, with the first seed.
 	Pictures int
 }
@@ -95,25 +124,30 @@ type Protocol struct {
 // Validate reports the first choice that makes no sense.
 func (p Protocol) Validate() error {
 	switch {
-	case p.Mode != BySlice && p.Mode != ByVolume:
-		return fmt.Errorf("mode %q: %s or %s is wanted", p.Mode, BySlice, ByVolume)
+	case p.Mode != BySlice && p.Mode != ByVolume && p.Mode != Recorded:
+		return fmt.Errorf("mode %q: %s, %s or %s is wanted", p.Mode, BySlice, ByVolume, Recorded)
+	case p.Mode == Recorded && p.Interactions != 1:
+		return fmt.Errorf("%d interactions: recorded strokes are shown all at once, 1 is wanted", p.Interactions)
 	case p.Interactions < 1 || p.Interactions > 1000:
 		return fmt.Errorf("%d interactions: 1 to 1000 are wanted", p.Interactions)
 	case p.Every < 1:
 		return fmt.Errorf("every %d: 1 or more is wanted", p.Every)
 	case p.MinPixels < 1:
 		return fmt.Errorf("at least %d pixels: 1 or more is wanted", p.MinPixels)
-	case len(p.Profiles) == 0 || len(p.Seeds) == 0:
-		return errors.New("at least one profile and one seed are wanted")
+	case len(p.Methods) == 0 || len(p.Seeds) == 0:
+		return errors.New("at least one method and one seed are wanted")
 	case p.Pictures < 0:
 		return fmt.Errorf("%d pictures: 0 or more are wanted", p.Pictures)
 	}
-	for _, profile := range p.Profiles {
-		switch profile {
-		case interact.ProfileFrozen, interact.ProfileHindsight, interact.ProfileThesis:
-		default:
-			return fmt.Errorf("profile %q: frozen, hindsight or thesis is wanted", profile)
+	seen := map[string]bool{}
+	for _, m := range p.Methods {
+		if err := m.validate(p.Mode); err != nil {
+			return err
 		}
+		if seen[m.Name] {
+			return fmt.Errorf("method %q is asked for twice", m.Name)
+		}
+		seen[m.Name] = true
 	}
 	return nil
 }
@@ -128,9 +162,6 @@ type Segmenter interface {
 // Evaluation is a measurement that is ready to run.
 type Evaluation struct {
 	Protocol
-	Model Segmenter
-	// Source are the weights that distances are measured from; nil when they do not matter.
-	Source adapt.Weights
 	// Progress is told after every step of a course; nil when nobody listens.
 	Progress func(Progress)
 }
@@ -139,17 +170,22 @@ type Evaluation struct {
 type Progress struct {
 	Done, Total int // steps: slices, or interactions of a volume
 	Case        Case
-	Profile     interact.Profile
+	Method      string
 	Seed        uint64
+	Person      string
 	Dice        float64 // of the step just done
 }
 
 // Course is one run through a case.
 type Course struct {
+	Set, Kind     string
 	Image, Target string
-	Profile       interact.Profile
+	Method        string
 	Seed          uint64
+	Person        string // who drew, of Recorded
 	Series        []Series
+	// Slices is the number of slices that hold enough of the target, Holding of those that hold any of it.
+	Slices, Holding int
 	// OtherSeconds is the machine time besides that of interactions: carrying on to the next slice, learning at the end.
 	OtherSeconds float64
 	// StageSeconds splits all machine time by [interact.Report]'s stages.
@@ -169,6 +205,8 @@ type Series struct {
 	Position int // 0 for the first slice of the course
 	// Points are the figures after 0, 1, … interactions. There are fewer than the protocol allows when nothing was left to draw.
 	Points []Point
+	// ByHand is the time in seconds that it takes to put right by hand what is wrong in the last answer.
+	ByHand float64
 }
 
 // Point is one answer measured.
@@ -179,18 +217,52 @@ type Point struct {
 	SurfaceDice float64
 	// Untouched is, of a volume, the mean Dice of slices without a stroke that hold enough of the target; NaN if there are none.
 	Untouched float64
+	// SliceDice is, of a volume, the mean Dice of the slices that hold enough of the target.
+	SliceDice float64
 	Slice     int // where the strokes were drawn
 	Strokes   int
 	Seconds   float64 // machine time of the interaction
+	Traced    float64 // seconds of tracing outlines by hand
 }
 
 // At is the point after k interactions; the last one when the annotator was done before.
 func (s Series) At(k int) Point { return s.Points[min(k, len(s.Points)-1)] }
 
-// Run measures all cases: for each of them, in order, every seed and every profile.
+// turn is who draws in a course: a simulated annotator with a seed, or a person's recorded strokes.
+type turn struct {
+	seed  uint64
+	drawn Drawing
+}
+
+func (t *task) turns() []turn {
+	var all []turn
+	if t.Mode == Recorded {
+		for _, d := range t.Drawn {
+			all = append(all, turn{drawn: d})
+		}
+		return all
+	}
+	for _, seed := range t.Seeds {
+		all = append(all, turn{seed: seed})
+	}
+	return all
+}
+
+// lineage names what a method has learned from a set by one annotator, for KeepLearned.
+type lineage struct {
+	set, target, method, person string
+	seed                        uint64
+}
+
+// Run measures all cases: for each of them, in order, every seed (or person) and every method.
 func (e Evaluation) Run(ctx context.Context, cases []Case) ([]Course, error) {
 	if err := e.Validate(); err != nil {
 		return nil, err
+	}
+	for _, m := range e.Methods {
+		if m.Model == nil && m.Hand == "" {
+			return nil, fmt.Errorf("method %q has no model", m.Name)
+		}
 	}
 	if len(cases) == 0 {
 		return nil, errors.New("nothing to measure: no case is given")
@@ -203,23 +275,29 @@ func (e Evaluation) Run(ctx context.Context, cases []Case) ([]Course, error) {
 			return nil, err
 		}
 		tasks[i] = t
-		total += t.steps() * len(e.Seeds) * len(e.Profiles)
+		total += t.steps() * len(t.turns()) * len(e.Methods)
 	}
 	var courses []Course
 	done := 0
+	kept := map[lineage]interact.Learned{}
 	for _, t := range tasks {
-		for i, seed := range e.Seeds {
-			for _, profile := range e.Profiles {
-				r := t.run(profile, seed, i == 0)
+		for i, turn := range t.turns() {
+			for _, method := range e.Methods {
+				r := t.run(method, turn, i == 0)
 				r.step = func(dice float64) {
 					done++
 					if e.Progress != nil {
-						e.Progress(Progress{Done: done, Total: total, Case: t.Case, Profile: profile, Seed: seed, Dice: dice})
+						e.Progress(Progress{Done: done, Total: total, Case: t.Case, Method: method.Name, Seed: turn.seed, Person: turn.drawn.Person, Dice: dice})
 					}
 				}
-				if err := r.course(ctx); err != nil {
-					return nil, fmt.Errorf("%s, %s, %s, seed %d: %w", t.Image, t.Target, profile, seed, err)
+				of := lineage{t.Set, t.Target, method.Name, turn.drawn.Person, turn.seed}
+				if e.KeepLearned {
+					r.learned = kept[of]
 				}
+				if err := r.course(ctx); err != nil {
+					return nil, fmt.Errorf("%s, %s, %s, seed %d %s: %w", t.Image, t.Target, method.Name, turn.seed, turn.drawn.Person, err)
+				}
+				kept[of] = r.learned
 				courses = append(courses, r.Course)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"scrawl/adapters/volume"
 	"scrawl/apps/interact"
 	"scrawl/apps/simulate"
+	"scrawl/engine/adapt"
 )
 
 // block is a volume of 24×20×8 voxels with a box of label 3 in slices 2 to 6, bright on dark. Slice 6 holds only part of it.
@@ -85,12 +86,32 @@ func (s *stripes) Finish(_ context.Context, _ interact.Image, _ interact.Options
 }
 
 func protocol() Protocol {
-	return Protocol{Mode: BySlice, Interactions: 3, Every: 2, MinPixels: 100, Profiles: []interact.Profile{interact.ProfileFrozen}, Seeds: []uint64{7}}
+	return Protocol{Mode: BySlice, Interactions: 3, Every: 2, MinPixels: 100, Methods: profiles(interact.ProfileFrozen), Seeds: []uint64{7}}
+}
+
+// profiles are methods that are called by how they learn. They have no model yet.
+func profiles(all ...interact.Profile) []Method {
+	var methods []Method
+	for _, p := range all {
+		methods = append(methods, Method{Name: string(p), Profile: p})
+	}
+	return methods
+}
+
+// with gives a protocol's methods a model.
+func (p Protocol) with(m Segmenter, source adapt.Weights) Protocol {
+	p.Methods = slices.Clone(p.Methods)
+	for i := range p.Methods {
+		if p.Methods[i].Hand == "" {
+			p.Methods[i].Model, p.Methods[i].Source = m, source
+		}
+	}
+	return p
 }
 
 func courses(t *testing.T, p Protocol, m Segmenter, c Case) []Course {
 	t.Helper()
-	all, err := Evaluation{Protocol: p, Model: m}.Run(context.Background(), []Case{c})
+	all, err := Evaluation{Protocol: p.with(m, nil)}.Run(context.Background(), []Case{c})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,12 +230,12 @@ func TestLearningOnLeaving(t *testing.T) {
 	}
 }
 
-// A profile meets the same annotator as every other one: with the same answers, the same strokes are drawn.
+// A method meets the same annotator as every other one: with the same answers, the same strokes are drawn.
 func TestProfilesArePaired(t *testing.T) {
 	c := block(t)
 	drawn := func(profile interact.Profile, seed uint64) string {
 		p := protocol()
-		p.Profiles, p.Seeds, p.Annotator.Shape = []interact.Profile{profile}, []uint64{seed}, simulate.Line
+		p.Methods, p.Seeds, p.Annotator.Shape = profiles(profile), []uint64{seed}, simulate.Line
 		m := &stripes{c: c, reach: 2}
 		courses(t, p, m, c)
 		return m.asked[len(m.asked)-1].Strokes.Key()
@@ -253,23 +274,32 @@ func TestSliceOfAnyPlane(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	c := block(t)
 	for want, change := range map[string]func(*Protocol){
-		"mode":          func(p *Protocol) { p.Mode = "case" },
-		"interactions":  func(p *Protocol) { p.Interactions = 0 },
-		"every":         func(p *Protocol) { p.Every = 0 },
-		"pixels":        func(p *Protocol) { p.MinPixels = 0 },
-		"profile":       func(p *Protocol) { p.Profiles = []interact.Profile{"magic"} },
+		"mode":         func(p *Protocol) { p.Mode = "case" },
+		"interactions": func(p *Protocol) { p.Interactions = 0 },
+		"every":        func(p *Protocol) { p.Every = 0 },
+		"pixels":       func(p *Protocol) { p.MinPixels = 0 },
+		"profile":      func(p *Protocol) { p.Methods = profiles("magic") },
+		"one method":   func(p *Protocol) { p.Methods = nil },
+		"no name":      func(p *Protocol) { p.Methods = profiles("") },
+		"twice":        func(p *Protocol) { p.Methods = profiles(interact.ProfileFrozen, interact.ProfileFrozen) },
+		"by hand":      func(p *Protocol) { p.Methods = []Method{{Name: "foot", Hand: "foot"}} },
+		"all at once":  func(p *Protocol) { p.Mode = Recorded },
+		"models alone": func(p *Protocol) {
+			p.Mode, p.Interactions, p.Methods = Recorded, 1, []Method{{Name: "manual", Hand: Manual}}
+		},
+		"recorded":      func(p *Protocol) { p.Mode, p.Interactions = Recorded, 1 },
 		"one seed":      func(p *Protocol) { p.Seeds = nil },
 		"pictures":      func(p *Protocol) { p.Pictures = -1 },
 		"ask for fewer": func(p *Protocol) { p.MinPixels = 10000 },
 	} {
 		p := protocol()
 		change(&p)
-		_, err := Evaluation{Protocol: p, Model: &stripes{c: c}}.Run(context.Background(), []Case{c})
+		_, err := Evaluation{Protocol: p.with(&stripes{c: c}, nil)}.Run(context.Background(), []Case{c})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one about %q", err, want)
 		}
 	}
-	if _, err := (Evaluation{Protocol: protocol(), Model: &stripes{c: c}}).Run(context.Background(), nil); err == nil {
+	if _, err := (Evaluation{Protocol: protocol().with(&stripes{c: c}, nil)}).Run(context.Background(), nil); err == nil {
 		t.Error("no case was measured without a complaint")
 	}
 	m := volume.NewLabelMap(c.Volume.Geometry)

@@ -75,12 +75,12 @@ func untrained(t *testing.T) *interact.Model {
 func TestMeasurementsRepeat(t *testing.T) {
 	for _, mode := range []Mode{BySlice, ByVolume} {
 		p := protocol()
-		p.Mode, p.Interactions, p.Profiles = mode, 2, []interact.Profile{interact.ProfileFrozen, interact.ProfileHindsight, interact.ProfileThesis}
+		p.Mode, p.Interactions, p.Methods = mode, 2, profiles(interact.ProfileFrozen, interact.ProfileHindsight, interact.ProfileThesis)
 		var texts []string
 		for range 2 {
 			model := untrained(t)
 			steps := 0
-			e := Evaluation{Protocol: p, Model: model, Source: model.Engine.Network().Source(), Progress: func(g Progress) {
+			e := Evaluation{Protocol: p.with(model, model.Engine.Network().Source()), Progress: func(g Progress) {
 				if steps++; g.Done != steps || g.Total != 6 {
 					t.Errorf("%s: progress %d of %d, want %d of 6", mode, g.Done, g.Total, steps)
 				}
@@ -90,10 +90,10 @@ func TestMeasurementsRepeat(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, c := range all {
-				if frozen := c.Profile == interact.ProfileFrozen; (c.Distance == 0) != frozen {
-					t.Errorf("%s, %s: weights went %v", mode, c.Profile, c.Distance)
+				if frozen := c.Method == "frozen"; (c.Distance == 0) != frozen {
+					t.Errorf("%s, %s: weights went %v", mode, c.Method, c.Distance)
 				}
-				if c.Profile == interact.ProfileHindsight && c.Learned != c.Touched {
+				if c.Method == "hindsight" && c.Learned != c.Touched {
 					t.Errorf("%s: learned from %d of %d slices", mode, c.Learned, c.Touched)
 				}
 			}
@@ -127,7 +127,7 @@ func TestUntouchedMaskIsTheCarriedOne(t *testing.T) {
 	p := protocol()
 	p.Interactions = 1
 	c := block(t)
-	recorder := &recorded{Segmenter: untrained(t)}
+	recorder := &recording{Segmenter: untrained(t)}
 	series := courses(t, p, recorder, c)[0].Series
 	// The same strokes, with an answer for the whole volume.
 	model := untrained(t)
@@ -145,14 +145,14 @@ func TestUntouchedMaskIsTheCarriedOne(t *testing.T) {
 	}
 }
 
-// recorded keeps requests and answers.
-type recorded struct {
+// recording keeps requests and answers.
+type recording struct {
 	Segmenter
 	asked []interact.Request
 	masks [][]bool
 }
 
-func (r *recorded) Interact(ctx context.Context, img interact.Image, req interact.Request, l interact.Learned, st interact.State) (interact.Result, interact.Learned, interact.State, error) {
+func (r *recording) Interact(ctx context.Context, img interact.Image, req interact.Request, l interact.Learned, st interact.State) (interact.Result, interact.Learned, interact.State, error) {
 	res, l, st, err := r.Segmenter.Interact(ctx, img, req, l, st)
 	r.asked, r.masks = append(r.asked, req), append(r.masks, res.Mask)
 	return res, l, st, err

@@ -7,8 +7,6 @@ import (
 	"io"
 	"math"
 	"strings"
-
-	"scrawl/apps/interact"
 )
 
 //go:embed page.html
@@ -39,8 +37,7 @@ type pageTable struct {
 }
 
 type legend struct {
-	Profile interact.Profile
-	Colour  string
+	Method, Colour string
 }
 
 // curve is a small diagram of Dice over interactions.
@@ -60,39 +57,27 @@ type line struct{ Colour, Points string }
 
 type pictureRow struct {
 	Name     string
-	Profile  interact.Profile
+	Method   string
 	Pictures []Picture
 }
 
 func (r Report) page() page {
 	p := page{Facts: r.Facts()}
-	for _, t := range []struct {
-		title string
-		make  func() ([][]string, []string)
-	}{
-		{"Dice after 0, 1, … interactions; interactions to Dice goals (never reached: one more than allowed)", r.accuracy},
-		{"95 % Hausdorff distance (mm) and surface Dice at 2 mm after 0, 1, … interactions", r.surfaces},
-		{"Cost and learning, a case", r.costs},
-		{"Dice points more than frozen, with 95 % intervals over cases; ≥: at least as good as frozen", r.differences},
-	} {
-		if rows, head := t.make(); len(rows) > 0 {
-			p.Tables = append(p.Tables, pageTable{Title: t.title, Head: head, Rows: rows})
-		}
-	}
-	for i, profile := range r.Protocol.Profiles {
-		p.Legend = append(p.Legend, legend{Profile: profile, Colour: colours[i%len(colours)]})
+	p.Tables = r.tables()
+	for i, m := range r.Protocol.Methods {
+		p.Legend = append(p.Legend, legend{Method: m.Name, Colour: colours[i%len(colours)]})
 	}
 	p.Curves = r.curves()
 	for _, c := range r.Courses {
 		if len(c.Pictures) > 0 {
-			p.Pictures = append(p.Pictures, pictureRow{Name: c.Name(), Profile: c.Profile, Pictures: c.Pictures})
+			p.Pictures = append(p.Pictures, pictureRow{Name: c.Name(), Method: c.Method, Pictures: c.Pictures})
 		}
 	}
 	return p
 }
 
 // colours of the profiles' curves: distinguishable with any kind of colour vision (Okabe and Ito 2008).
-var colours = []string{"#0072b2", "#d55e00", "#009e73"}
+var colours = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"}
 
 // The diagrams' inner size in SVG units, and where they begin.
 const (
@@ -131,9 +116,9 @@ func (r Report) curve(name string) curve {
 	for tenth := math.Round(floor * 10); tenth <= 10; tenth++ {
 		c.Marks = append(c.Marks, tick{At: y(tenth / 10), Text: fmt.Sprintf("%.1f", tenth/10)})
 	}
-	for i, profile := range r.Protocol.Profiles {
+	for i, m := range r.Protocol.Methods {
 		for _, row := range r.Rows {
-			if row.Name != name || row.Profile != profile {
+			if row.Name != name || row.Method != m.Name {
 				continue
 			}
 			var points []string

@@ -41,7 +41,7 @@ type Interval struct {
 
 // AtLeast is how one method may be said to be no worse than another: the paired difference's lower bound is at most half a Dice
 // point below 0.
-func (i Interval) AtLeast() bool { return i.Low >= -0.005 }
+func (i Interval) AtLeast() bool { return !math.IsNaN(i.Mean) && i.Low >= -0.005 }
 
 // resamples of the bootstrap: enough for bounds that are stable to a few per cent of the interval's width.
 const resamples = 10000
@@ -54,17 +54,61 @@ func bootstrap(values []float64) Interval {
 	if len(kept) < 2 {
 		return i
 	}
-	rng := rand.New(rand.NewPCG(uint64(len(kept)), 1979))
-	means := make([]float64, resamples)
-	for k := range means {
+	i.Low, i.High = resampled(len(kept), func(cases []int) float64 {
 		sum := 0.0
-		for range kept {
-			sum += kept[rng.IntN(len(kept))]
+		for _, k := range cases {
+			sum += kept[k]
 		}
-		means[k] = sum / float64(len(kept))
-	}
-	i.Low, i.High = quantile(means, 0.025), quantile(means, 0.975)
+		return sum / float64(len(cases))
+	})
 	return i
+}
+
+// bootstrapSaving gives the share of the cost before that is saved by the cost now, 1 − Σnow/Σbefore, with its interval over resampled
+// cases, as bootstrap does for a mean. Cases whose cost is not known are left out.
+func bootstrapSaving(now, before []float64) Interval {
+	var kept []int
+	for k := range now {
+		if !math.IsNaN(now[k]) && !math.IsNaN(before[k]) {
+			kept = append(kept, k)
+		}
+	}
+	saving := func(cases []int) float64 {
+		var a, b float64
+		for _, k := range cases {
+			a, b = a+now[kept[k]], b+before[kept[k]]
+		}
+		if b == 0 {
+			return 0 // there was nothing to save
+		}
+		return 1 - a/b
+	}
+	i := Interval{Mean: math.NaN(), Low: math.NaN(), High: math.NaN(), Cases: len(kept)}
+	if len(kept) == 0 {
+		return i
+	}
+	all := make([]int, len(kept))
+	for k := range all {
+		all[k] = k
+	}
+	if i.Mean = saving(all); len(kept) > 1 {
+		i.Low, i.High = resampled(len(kept), saving)
+	}
+	return i
+}
+
+// resampled is the percentile interval of a figure over resamples of n cases, given by their numbers.
+func resampled(n int, figure func(cases []int) float64) (low, high float64) {
+	rng := rand.New(rand.NewPCG(uint64(n), 1979))
+	values, cases := make([]float64, resamples), make([]int, n)
+	for k := range values {
+		for i := range cases {
+			cases[i] = rng.IntN(n)
+		}
+		values[k] = figure(cases)
+	}
+	slices.Sort(values)
+	return quantile(values, 0.025), quantile(values, 0.975)
 }
 
 // interactionsTo is the number of interactions after which a series first reaches a Dice coefficient, and limit + 1 when it never

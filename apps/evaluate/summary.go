@@ -2,9 +2,10 @@ package evaluate
 
 import (
 	"cmp"
+	"maps"
+	"math"
 	"slices"
 
-	"scrawl/apps/interact"
 	"scrawl/apps/simulate"
 )
 
@@ -34,9 +35,9 @@ type Report struct {
 	Differences []Difference
 }
 
-// Row sums up one profile over some cases.
+// Row sums up one method over some cases.
 type Row struct {
-	Profile interact.Profile
+	Method string
 	// Name is the case, or with Group the group of cases that the row is the mean of.
 	Name  string
 	Group bool
@@ -45,6 +46,13 @@ type Row struct {
 	Dice, HD95, SurfaceDice []float64
 	// To are the mean interactions to each of the Goals; a series that never gets there counts as one more than allowed.
 	To [len(Goals)]float64
+	// MinutesTo are the minutes a case takes until every series has reached a goal, what never gets there by interactions being put
+	// right by hand.
+	MinutesTo [len(Goals)]float64
+	// Slices is the number of slices that hold enough of the target, Holding of those that hold any of it, and SliceTo, of
+	// volumes, the interactions until their mean Dice reaches a goal.
+	Slices, Holding float64
+	SliceTo         [len(Goals)]float64
 	// Untouched is the mean Dice before any stroke, from the second slice on; of volumes, that of slices without strokes.
 	Untouched float64
 	// Median and P95 are machine seconds of one interaction.
@@ -54,53 +62,55 @@ type Row struct {
 	// LearnedShare is the share of touched slices that were learned from, AdaptedShare the share of carried slices answered
 	// by other weights than the source, Distance how far the trained weights went.
 	LearnedShare, AdaptedShare, Distance float64
+
+	set, kind string
 }
 
-// Difference is a profile less the frozen network, paired by case and seed.
+// Difference is a method less the [Baseline], paired by case and seed.
 type Difference struct {
-	Profile interact.Profile
-	Name    string
+	Method string
+	Name   string
 	// Dice holds the difference of Dice after 0, 1, … interactions.
 	Dice      []Interval
 	Untouched Interval
+	// Saved are the shares of the baseline's interactions to each goal that the method does without, SavedMinutes those of its minutes.
+	Saved, SavedMinutes [len(Goals)]Interval
 }
 
 // Summarise fills a report's rows and differences from its courses.
 func Summarise(p Provenance, protocol Protocol, courses []Course) Report {
 	r := Report{Provenance: p, Protocol: protocol, Courses: courses}
-	for _, profile := range protocol.Profiles {
-		rows := caseRows(courses, profile, protocol.Interactions)
+	for _, m := range protocol.Methods {
+		rows := caseRows(courses, m.Name, protocol.Interactions)
 		r.Rows = append(r.Rows, rows...)
-		for _, g := range groups(rows) {
-			r.Rows = append(r.Rows, g.mean(profile))
+		for _, g := range append(groups(rows), partsOf(courses, rows, m.Name, protocol.Interactions)...) {
+			r.Rows = append(r.Rows, g.mean(m.Name))
 		}
 	}
-	if slices.Contains(protocol.Profiles, interact.ProfileFrozen) {
-		for _, profile := range protocol.Profiles {
-			if profile != interact.ProfileFrozen {
-				r.Differences = append(r.Differences, differences(r.Rows, profile)...)
-			}
+	for _, m := range protocol.Methods {
+		if m.Name != Baseline && len(casesOf(r.Rows, Baseline)) > 0 {
+			r.Differences = append(r.Differences, differences(r.Rows, m.Name)...)
 		}
 	}
 	return r
 }
 
-// caseRows makes one row a case, each the mean over its seeds, in the order of names.
-func caseRows(courses []Course, profile interact.Profile, limit int) []Row {
+// caseRows makes one row a case, each the mean over its seeds or persons, in the order of names.
+func caseRows(courses []Course, method string, limit int) []Row {
 	byCase := map[string][]Course{}
 	for _, c := range courses {
-		if c.Profile == profile {
+		if c.Method == method {
 			byCase[c.Name()] = append(byCase[c.Name()], c)
 		}
 	}
 	var rows []Row
 	for name, of := range byCase {
-		perSeed := make([]Row, len(of))
+		each := make([]Row, len(of))
 		for i, c := range of {
-			perSeed[i] = c.row(limit)
+			each[i] = c.row(limit)
 		}
-		row := meanRow(perSeed)
-		row.Profile, row.Name, row.Cases = profile, name, 1
+		row := meanRow(each)
+		row.Method, row.Name, row.Cases, row.set, row.kind = method, name, 1, of[0].Set, of[0].Kind
 		row.Median, row.P95 = quantile(seconds(of), 0.5), quantile(seconds(of), 0.95)
 		rows = append(rows, row)
 	}
@@ -140,7 +150,10 @@ func (c Course) row(limit int) Row {
 			to = append(to, float64(interactionsTo(s, goal, limit)))
 		}
 		r.To[i] = mean(to)
+		r.MinutesTo[i] = c.minutesTo(goal)
+		r.SliceTo[i] = c.sliceTo(goal, limit)
 	}
+	r.Slices, r.Holding = float64(c.Slices), float64(c.Holding)
 	r.Untouched = c.untouched()
 	r.UserMinutes, r.MachineMinutes = c.minutes()
 	if c.Touched > 0 {
@@ -168,18 +181,57 @@ func (c Course) untouched() float64 {
 	return mean(dice)
 }
 
-// minutes is what the course took a person, waiting for answers included, and what part of it the machine took.
-func (c Course) minutes() (user, machine float64) {
-	wait := c.OtherSeconds
-	interactions, strokes := 0, 0
-	for _, s := range c.Series {
-		for _, p := range s.Points[1:] {
-			interactions++
-			strokes += p.Strokes
-			wait += p.Seconds
+// sliceTo is after how many interactions on a volume the mean Dice of its slices reaches a goal; NaN of slices.
+func (c Course) sliceTo(goal float64, limit int) float64 {
+	s := c.Series[0]
+	if s.Slice >= 0 {
+		return math.NaN()
+	}
+	for k, p := range s.Points {
+		if p.SliceDice >= goal {
+			return float64(k)
 		}
 	}
-	return simulate.UserTime(interactions, strokes).Minutes() + wait/60, wait / 60
+	return float64(limit + 1)
+}
+
+// minutes is what the course took a person, waiting for answers included, and what part of it the machine took.
+func (c Course) minutes() (user, machine float64) {
+	user, machine = c.OtherSeconds, c.OtherSeconds
+	for _, s := range c.Series {
+		for _, p := range s.Points[1:] {
+			user += p.userSeconds()
+			machine += p.Seconds
+		}
+	}
+	return user / 60, machine / 60
+}
+
+// minutesTo is what it takes a person until every series of the course has reached a goal.
+func (c Course) minutesTo(goal float64) float64 {
+	user := c.OtherSeconds
+	for _, s := range c.Series {
+		reached := s.Points[0].Dice >= goal
+		for _, p := range s.Points[1:] {
+			if reached {
+				break
+			}
+			user += p.userSeconds()
+			reached = p.Dice >= goal
+		}
+		if !reached {
+			user += s.ByHand
+		}
+	}
+	return user / 60
+}
+
+// userSeconds is what an interaction takes a person by the time model, with the wait for the answer.
+func (p Point) userSeconds() float64 {
+	if p.Traced > 0 {
+		return simulate.LookTime.Seconds() + p.Traced
+	}
+	return simulate.UserTime(1, p.Strokes).Seconds() + p.Seconds
 }
 
 // group is some cases whose mean is a row.
@@ -188,18 +240,81 @@ type group struct {
 	rows []Row
 }
 
-// groups are all cases, and both halves of them in the order of names: constants are chosen on the first and reported on the second.
+// groups are all cases, and both halves of each set in the order of names: constants are chosen on the first and reported on the second.
 func groups(rows []Row) []group {
 	all := []group{{"mean", rows}}
-	if n := len(rows); n >= 2 {
-		all = append(all, group{"first half", rows[:(n+1)/2]}, group{"second half", rows[(n+1)/2:]})
+	bySet := map[string][]Row{}
+	for _, r := range rows {
+		bySet[r.set] = append(bySet[r.set], r)
+	}
+	var first, second []Row
+	for _, set := range slices.Sorted(maps.Keys(bySet)) {
+		of := bySet[set]
+		first, second = append(first, of[:(len(of)+1)/2]...), append(second, of[(len(of)+1)/2:]...)
+	}
+	if len(second) > 0 {
+		all = append(all, group{"first half", first}, group{"second half", second})
 	}
 	return all
 }
 
-func (g group) mean(profile interact.Profile) Row {
+// partsOf are the cases of each set and of each kind where there are several of them, and, of recorded strokes, those of each person,
+// in all kinds together and in each.
+func partsOf(courses []Course, rows []Row, method string, limit int) []group {
+	var all []group
+	part := func(name string, rows []Row) {
+		if len(rows) > 0 {
+			all = append(all, group{name, rows})
+		}
+	}
+	persons := distinct(courses, func(c Course) string { return c.Person })
+	sets, kinds := distinct(rows, func(r Row) string { return r.set }), distinct(rows, func(r Row) string { return r.kind })
+	if len(sets) > 1 {
+		for _, set := range sets {
+			part(set, chosen(rows, func(r Row) bool { return r.set == set }))
+		}
+	}
+	if len(kinds) > 1 {
+		for _, kind := range kinds {
+			part(kind, chosen(rows, func(r Row) bool { return r.kind == kind }))
+		}
+	}
+	for _, person := range persons {
+		theirs := caseRows(chosen(courses, func(c Course) bool { return c.Person == person }), method, limit)
+		part(person, theirs)
+		if len(kinds) > 1 {
+			for _, kind := range kinds {
+				part(kind+", "+person, chosen(theirs, func(r Row) bool { return r.kind == kind }))
+			}
+		}
+	}
+	return all
+}
+
+// distinct lists the names that occur, in order, without "".
+func distinct[T any](all []T, name func(T) string) []string {
+	seen := map[string]bool{}
+	for _, v := range all {
+		if n := name(v); n != "" {
+			seen[n] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+func chosen[T any](all []T, keep func(T) bool) []T {
+	var out []T
+	for _, v := range all {
+		if keep(v) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func (g group) mean(method string) Row {
 	r := meanRow(g.rows)
-	r.Profile, r.Name, r.Group, r.Cases = profile, g.name, true, len(g.rows)
+	r.Method, r.Name, r.Group, r.Cases = method, g.name, true, len(g.rows)
 	return r
 }
 
@@ -220,7 +335,10 @@ func meanRow(rows []Row) Row {
 	}
 	for i := range Goals {
 		m.To[i] = of(func(r Row) float64 { return r.To[i] })
+		m.MinutesTo[i] = of(func(r Row) float64 { return r.MinutesTo[i] })
+		m.SliceTo[i] = of(func(r Row) float64 { return r.SliceTo[i] })
 	}
+	m.Slices, m.Holding = of(func(r Row) float64 { return r.Slices }), of(func(r Row) float64 { return r.Holding })
 	m.Untouched = of(func(r Row) float64 { return r.Untouched })
 	m.Median, m.P95 = of(func(r Row) float64 { return r.Median }), of(func(r Row) float64 { return r.P95 })
 	m.UserMinutes, m.MachineMinutes = of(func(r Row) float64 { return r.UserMinutes }), of(func(r Row) float64 { return r.MachineMinutes })
@@ -229,35 +347,41 @@ func meanRow(rows []Row) Row {
 	return m
 }
 
-// differences compares a profile with the frozen network over all cases, and over both halves.
-func differences(rows []Row, profile interact.Profile) []Difference {
-	frozen, adapted := casesOf(rows, interact.ProfileFrozen), casesOf(rows, profile)
+// differences compares a method with the baseline over all cases, and over both halves.
+func differences(rows []Row, method string) []Difference {
+	frozen, adapted := casesOf(rows, Baseline), casesOf(rows, method)
 	var out []Difference
 	for i, g := range groups(adapted) {
 		base := groups(frozen)[i].rows
+		of := func(rows []Row, figure func(Row) float64) []float64 {
+			values := make([]float64, len(rows))
+			for k := range rows {
+				values[k] = figure(rows[k])
+			}
+			return values
+		}
 		paired := func(figure func(Row) float64) Interval {
-			d := make([]float64, len(g.rows))
+			d, before := of(g.rows, figure), of(base, figure)
 			for k := range d {
-				d[k] = figure(g.rows[k]) - figure(base[k])
+				d[k] -= before[k]
 			}
 			return bootstrap(d)
 		}
-		d := Difference{Profile: profile, Name: g.name, Untouched: paired(func(r Row) float64 { return r.Untouched })}
+		saved := func(figure func(Row) float64) Interval { return bootstrapSaving(of(g.rows, figure), of(base, figure)) }
+		d := Difference{Method: method, Name: g.name, Untouched: paired(func(r Row) float64 { return r.Untouched })}
 		for k := range g.rows[0].Dice {
 			d.Dice = append(d.Dice, paired(func(r Row) float64 { return r.Dice[k] }))
+		}
+		for k := range Goals {
+			d.Saved[k] = saved(func(r Row) float64 { return r.To[k] })
+			d.SavedMinutes[k] = saved(func(r Row) float64 { return r.MinutesTo[k] })
 		}
 		out = append(out, d)
 	}
 	return out
 }
 
-// casesOf are a profile's rows that stand for one case each. Every profile has the same cases, in the same order.
-func casesOf(rows []Row, profile interact.Profile) []Row {
-	var out []Row
-	for _, r := range rows {
-		if r.Profile == profile && !r.Group {
-			out = append(out, r)
-		}
-	}
-	return out
+// casesOf are a method's rows that stand for one case each. Every method has the same cases, in the same order.
+func casesOf(rows []Row, method string) []Row {
+	return chosen(rows, func(r Row) bool { return r.Method == method && !r.Group })
 }

@@ -18,7 +18,7 @@ func report(t *testing.T) Report {
 	t.Helper()
 	c := block(t)
 	p := protocol()
-	p.Profiles, p.Seeds, p.Pictures = []interact.Profile{interact.ProfileFrozen, interact.ProfileHindsight}, []uint64{1, 2}, 1
+	p.Methods, p.Seeds, p.Pictures = profiles(interact.ProfileFrozen, interact.ProfileHindsight), []uint64{1, 2}, 1
 	other := c
 	other.Target = "another <box>"
 	var all []Course
@@ -80,18 +80,18 @@ func TestSummaryOfGroups(t *testing.T) {
 	}
 	for _, row := range r.Rows {
 		if row.Dice[0] != 0 || row.Dice[3] != 1 || row.To != [3]float64{2, 2, 2} || row.Untouched != 0 {
-			t.Errorf("%s, %s: Dice %v, to goals %v, untouched %v", row.Name, row.Profile, row.Dice, row.To, row.Untouched)
+			t.Errorf("%s, %s: Dice %v, to goals %v, untouched %v", row.Name, row.Method, row.Dice, row.To, row.Untouched)
 		}
 		// Two slices with two interactions of one stroke each: 4 looks and 4 strokes.
 		if want := (4*6 + 4*3) / 60.0; math.Abs(row.UserMinutes-row.MachineMinutes-want) > 1e-9 {
 			t.Errorf("%s: %v minutes without the machine's, want %v", row.Name, row.UserMinutes-row.MachineMinutes, want)
 		}
-		if learned := row.LearnedShare; row.Profile == interact.ProfileFrozen && learned != 0 || row.Profile != interact.ProfileFrozen && learned != 0.5 {
-			t.Errorf("%s, %s: %v of the slices learned from", row.Name, row.Profile, learned)
+		if learned := row.LearnedShare; row.Method == "frozen" && learned != 0 || row.Method != "frozen" && learned != 0.5 {
+			t.Errorf("%s, %s: %v of the slices learned from", row.Name, row.Method, learned)
 		}
 	}
 	if d := r.Differences[0]; d.Name != "mean" || d.Dice[3].Mean != 0 || d.Dice[3].Cases != 2 || !d.Dice[3].AtLeast() {
-		t.Errorf("difference of equal profiles: %+v", d)
+		t.Errorf("difference of equal methods: %+v", d)
 	}
 	var b bytes.Buffer
 	if err := r.WriteSummary(&b); err != nil {
@@ -123,7 +123,7 @@ func TestPageHoldsEverything(t *testing.T) {
 	}
 	text := b.String()
 	for want, times := range map[string]int{
-		"<table>": 4, "<svg": 5, "<polyline": 10,
+		"<table>": 5, "<svg": 5, "<polyline": 10,
 		// One slice of each of four courses, before and after 1 and 3 interactions.
 		"data:image/png;base64,": 12,
 	} {

@@ -7,6 +7,7 @@
 package simulate
 
 import (
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -132,4 +133,36 @@ func (o Options) stroke(rng *rand.Rand, wrong morph.Mask) morph.Mask {
 		out.Set(box.X0+at.X, box.Y0+at.Y, true)
 	}
 	return out
+}
+
+// Regions are what an annotator without a model corrects next: the largest connected region (eight neighbours) that predicted misses,
+// and the largest that it spills. Regions of fewer than MinRegion pixels are left alone and come as empty masks.
+func Regions(truth, predicted morph.Mask) (missed, spilled morph.Mask) {
+	large := func(wrong morph.Mask) morph.Mask {
+		if m := wrong.Largest(morph.Eight); m.Count() >= MinRegion {
+			return m
+		}
+		return morph.New(wrong.W, wrong.H)
+	}
+	return large(truth.AndNot(predicted)), large(predicted.AndNot(truth))
+}
+
+// traceSide is how long a person takes to trace an outline as long as the image's longer side. A liver's outline is about 1.3 times as
+// long as an abdominal slice is wide, which makes 39 seconds, and 45 with [LookTime]: what the published tables count for a slice
+// annotated by hand (63 minutes for 84 slices of CT, 57 for 70 of MR, 84 for 104).
+const traceSide = 30 * time.Second
+
+// OutlineTime is how long a person takes to trace the outlines of a region, holes included, at a speed that depends on how large the image is shown:
+// its longer side fills the screen. An empty region takes no time.
+func OutlineTime(region morph.Mask) time.Duration {
+	length := 0.0
+	for _, o := range region.Outlines() {
+		for i, p := range o {
+			q := o[(i+1)%len(o)]
+			length += math.Abs(float64(q.X-p.X)) + math.Abs(float64(q.Y-p.Y))
+		}
+	}
+	// Along the edges of pixels an outline is longer than it is: by 4/π when every direction is as frequent as any other.
+	length *= math.Pi / 4
+	return time.Duration(length / float64(max(region.W, region.H, 1)) * float64(traceSide))
 }

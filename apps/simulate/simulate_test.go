@@ -211,3 +211,54 @@ func BenchmarkStrokes512(b *testing.B) {
 		Strokes(rng, truth, predicted, Options{})
 	}
 }
+
+func TestOutlineTime(t *testing.T) {
+	box := morph.New(60, 40)
+	for y := 10; y < 30; y++ {
+		for x := 10; x < 40; x++ {
+			box.Set(x, y, true)
+		}
+	}
+	hole := box.Clone()
+	for y := 15; y < 25; y++ {
+		for x := 15; x < 25; x++ {
+			hole.Set(x, y, false)
+		}
+	}
+	seconds := func(pixels float64) time.Duration {
+		return time.Duration(pixels * 0.7853981633974483 / 60 * float64(30*time.Second))
+	}
+	for name, c := range map[string]struct {
+		region morph.Mask
+		want   time.Duration
+	}{"nothing": {morph.New(60, 40), 0}, "a box": {box, seconds(100)}, "with a hole": {hole, seconds(140)}} {
+		if got := OutlineTime(c.region); (got - c.want).Abs() > time.Millisecond {
+			t.Errorf("%s takes %v, want %v", name, got, c.want)
+		}
+	}
+	// A disc's outline is 2πr long.
+	disc := round(100, 100, 50, 50, 30)
+	if got, want := OutlineTime(disc).Seconds(), 2*3.14159*30.5/100*30; got < 0.97*want || got > 1.03*want {
+		t.Errorf("a disc takes %v s, want %v", got, want)
+	}
+}
+
+// Putting regions right one pair after the other leaves nothing but what is too small for the annotator.
+func TestRegions(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		truth, now := anyMask(t, "truth", 40, 30), anyMask(t, "predicted", 40, 30)
+		for range 100 {
+			missed, spilled := Regions(truth, now)
+			if missed.Empty() && spilled.Empty() {
+				break
+			}
+			if n := missed.AndNot(truth).Count() + missed.And(now).Count() + spilled.And(truth).Count() + spilled.AndNot(now).Count(); n > 0 {
+				t.Fatalf("%d pixels of the regions are not wrong", n)
+			}
+			now = now.Or(missed).AndNot(spilled)
+		}
+		if m := truth.AndNot(now).Largest(morph.Eight).Count(); m >= MinRegion {
+			t.Fatalf("%d connected pixels are still missed", m)
+		}
+	})
+}

@@ -1,25 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
-	"gopkg.in/yaml.v3"
 
-	"scrawl/adapters/format"
 	"scrawl/adapters/volume"
 	"scrawl/apps"
 	"scrawl/apps/atomicfile"
@@ -36,7 +31,9 @@ import (
 type evalFlags struct {
 	app, model, network  string
 	images, labels, sets []string
-	targets, profiles    []string
+	targets, kinds       []string
+	profiles, methods    []string
+	own                  []string
 	mode, annotator      string
 	seeds                []uint
 	out, library, device string
@@ -44,7 +41,9 @@ type evalFlags struct {
 	threads, grid        int
 	interactions, every  int
 	minPixels, pictures  int
+	take                 int
 	sloppy, learnOnLeave bool
+	keepLearned          bool
 }
 
 func newEvalCommand() *cobra.Command {
@@ -56,13 +55,37 @@ func newEvalCommand() *cobra.Command {
 annotator, who sees the labels and draws at most one positive and one negative stroke at a
 time, where the answer is most wrong. It prints tables, and with --out writes them as CSV,
 every single answer as CSV, where the figures come from as JSON, and a page with curves and
-pictures.
+pictures. With the same seeds every figure but those of time is the same each time.
 
-Images come as pairs of --images and --labels, or as folders (--set) that hold
-image.nii.gz, label.nii.gz and labels.json, which names the labels. Targets are names from
-labels.json, or name=number.`,
-		Example: `  scrawl eval --set data/ct_abdomen --targets liver,spleen,aorta --profiles frozen,hindsight --out report
-  scrawl eval --images ct.nii.gz --labels ct_labels.nii.gz --targets liver=5 --mode volume`,
+Images come as pairs of --images and --labels, or as folders (--set). A folder holds one
+volume, image.nii.gz and label.nii.gz, or many pictures: images/ and labels/ with files of
+the same names, index.csv (columns id, and kind, source, domain or modality) if they are of
+several kinds, and strokes that people drew as scribbles/IMAGE.PERSON.png (1 on the object,
+2 beside it). labels.json names the labels, {"1": "nerve", "2": "vessel"}. Targets are
+names from it, or name=number.
+
+  --mode slice      slices one after the other, each first with what was carried to it
+  --mode volume     always the slice that is most wrong
+  --mode recorded   people's strokes from scribbles/, all at once, one person at a time
+
+Methods stand side by side in one run, and every one meets the same annotator:
+
+  full              as the app has it              frozen, hindsight, thesis   that profile
+  copy              no model: the last finished slice's mask, put right by hand
+  manual            no model: every outline by hand
+  interactive-only  thesis without consistency and averaging: the student answers
+  no-augmentation   thesis with one copy, as it is
+  fixed-6, up-to-16, up-to-32      thesis with so many augmented copies
+  lambda=2.5, alpha=0.9            thesis with that constant
+  components, augmentation, lambda, alpha   the methods of the published Tables 4.3, 4.4, 4.2
+                    and 4.5; ablation is all of them
+
+A method of your own is --method NAME=PROFILE,KEY=VALUE,… with the keys of app.yaml.`,
+		Example: `  scrawl eval --set data/ct_abdomen --targets liver,spleen,aorta --methods frozen,full,copy,manual --out report
+  scrawl eval --images ct.nii.gz --labels ct_labels.nii.gz --targets liver=5 --mode volume --interactions 12
+  scrawl eval --set data/scribbles_medscribble --mode recorded
+  scrawl eval --set data/nuclei --kinds rgb-purple --model image_only --methods ablation --series
+  scrawl eval --set data/ct_abdomen --method 'slow=hindsight,hindsight.learning_rate=0.003' --methods frozen,full`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
@@ -74,15 +97,20 @@ labels.json, or name=number.`,
 	fl.StringArrayVar(&f.labels, "labels", nil, "a file with the image's labels")
 	fl.StringArrayVar(&f.sets, "set", nil, "a folder with image.nii.gz, label.nii.gz and labels.json; may be given more than once")
 	fl.StringSliceVar(&f.targets, "targets", nil, "labels to segment, as name or name=number (default: all of labels.json)")
-	fl.StringSliceVar(&f.profiles, "profiles", []string{"frozen", "hindsight"}, "how the model learns: frozen, hindsight, thesis")
-	fl.StringVar(&f.mode, "mode", string(evaluate.BySlice), "slice: one slice after the other; volume: always the worst slice")
-	fl.IntVar(&f.interactions, "interactions", 6, "the most interactions on a slice, or on a volume")
+	fl.StringSliceVar(&f.kinds, "kinds", nil, "take only pictures of these kinds (index.csv)")
+	fl.IntVar(&f.take, "take", 0, "take at most so many pictures of each set, spread over it (0: all)")
+	fl.StringSliceVar(&f.methods, "methods", []string{"frozen", "full"}, "what is compared; see above")
+	fl.StringArrayVar(&f.own, "method", nil, "a method of your own, NAME=PROFILE,KEY=VALUE,…; may be given more than once")
+	fl.StringSliceVar(&f.profiles, "profiles", nil, "the same as --methods")
+	fl.StringVar(&f.mode, "mode", string(evaluate.BySlice), "slice, volume or recorded")
+	fl.IntVar(&f.interactions, "interactions", 0, "the most interactions on a slice (6 unless given), or on a volume (12)")
 	fl.IntVar(&f.every, "every", 1, "take every n-th slice of those that hold the target")
 	fl.IntVar(&f.minPixels, "min-pixels", 100, "pixels of the target that a slice must hold to be annotated")
 	fl.UintSliceVar(&f.seeds, "seeds", []uint{1}, "seeds of the simulated annotator; each is a run of its own")
 	fl.StringVar(&f.annotator, "annotator", "centre", "shape of strokes: centre, line, contour or click")
 	fl.BoolVar(&f.sloppy, "sloppy", false, "let strokes cross borders, and some land on the wrong slice")
 	fl.BoolVar(&f.learnOnLeave, "learn-on-leaving", false, "learn from a slice when it is left, not when the next one gets a stroke")
+	fl.BoolVar(&f.keepLearned, "series", false, "keep what was learned from one image for the next of its set")
 	fl.StringArrayVar(&f.overrides, "adapt", nil, "change a constant of the method, such as thesis.lambda=3 or hindsight.steps=4 (the keys of app.yaml)")
 	fl.IntVar(&f.grid, "grid", 0, "change the side of the network's grid")
 	fl.IntVar(&f.pictures, "pictures", 3, "slices of each case shown as pictures")
@@ -94,7 +122,11 @@ labels.json, or name=number.`,
 }
 
 func (f *evalFlags) run(cmd *cobra.Command) error {
-	protocol, err := f.protocol()
+	app, m, err := f.described()
+	if err != nil {
+		return err
+	}
+	protocol, err := f.protocol(interact.Profile(m.Profile))
 	if err != nil {
 		return &usageError{cmd: cmd, err: err}
 	}
@@ -109,11 +141,14 @@ func (f *evalFlags) run(cmd *cobra.Command) error {
 	defer func() { _ = lib.Close() }() // the process ends
 	sessions := &sessions{compiler: lower.NewCompiler(lib, ort.Options{Device: f.device, Threads: f.threads, NoSpinning: true})}
 	defer sessions.close()
-	model, hash, err := f.load(sessions.compile)
+	model, hash, err := f.readNetwork(app, m, sessions.compile)
 	if err != nil {
 		return err
 	}
-	e := evaluate.Evaluation{Protocol: protocol, Model: model, Source: model.Engine.Network().Source(), Progress: evalProgress(cmd.ErrOrStderr())}
+	if err := equip(protocol.Methods, model, f.overrides); err != nil {
+		return &usageError{cmd: cmd, err: err}
+	}
+	e := evaluate.Evaluation{Protocol: protocol, Progress: evalProgress(cmd.ErrOrStderr())}
 	courses, err := e.Run(cmd.Context(), cases)
 	if err != nil {
 		return err
@@ -128,18 +163,24 @@ func (f *evalFlags) run(cmd *cobra.Command) error {
 	return writeReport(f.out, report)
 }
 
-func (f *evalFlags) protocol() (evaluate.Protocol, error) {
+func (f *evalFlags) protocol(own interact.Profile) (evaluate.Protocol, error) {
 	shapes := map[string]simulate.Shape{"centre": simulate.CentreLine, "line": simulate.Line, "contour": simulate.Contour, "click": simulate.Click}
 	shape, ok := shapes[f.annotator]
 	if !ok {
 		return evaluate.Protocol{}, fmt.Errorf("annotator %q: centre, line, contour or click is wanted", f.annotator)
 	}
-	p := evaluate.Protocol{
-		Mode: evaluate.Mode(f.mode), Interactions: f.interactions, Every: f.every, MinPixels: f.minPixels,
-		Annotator: simulate.Options{Shape: shape, Sloppy: f.sloppy}, LearnOnLeaving: f.learnOnLeave, Pictures: f.pictures,
+	mode := evaluate.Mode(f.mode)
+	interactions := f.interactions
+	if interactions == 0 {
+		interactions = map[evaluate.Mode]int{evaluate.ByVolume: 12, evaluate.Recorded: 1}[mode]
 	}
-	for _, name := range f.profiles {
-		p.Profiles = append(p.Profiles, interact.Profile(name))
+	p := evaluate.Protocol{
+		Mode: mode, Interactions: cmp.Or(interactions, 6), Every: f.every, MinPixels: f.minPixels,
+		Annotator: simulate.Options{Shape: shape, Sloppy: f.sloppy}, LearnOnLeaving: f.learnOnLeave, KeepLearned: f.keepLearned, Pictures: f.pictures,
+	}
+	var err error
+	if p.Methods, err = f.chosenMethods(own); err != nil {
+		return evaluate.Protocol{}, err
 	}
 	for _, seed := range f.seeds {
 		p.Seeds = append(p.Seeds, uint64(seed))
@@ -159,144 +200,6 @@ func (f *evalFlags) changes() []string {
 	return changes
 }
 
-// labelledImage is one image with its labels.
-type labelledImage struct{ name, image, labels string }
-
-// pairs lists the images that the options name.
-func (f *evalFlags) pairs() ([]labelledImage, error) {
-	if len(f.images) != len(f.labels) {
-		return nil, fmt.Errorf("%d --images and %d --labels: one of each for every image is wanted", len(f.images), len(f.labels))
-	}
-	var out []labelledImage
-	for _, dir := range f.sets {
-		out = append(out, labelledImage{filepath.Base(filepath.Clean(dir)), filepath.Join(dir, "image.nii.gz"), filepath.Join(dir, "label.nii.gz")})
-	}
-	for i := range f.images {
-		name := strings.TrimSuffix(filepath.Base(f.images[i]), format.Ext(f.images[i]))
-		out = append(out, labelledImage{name, f.images[i], f.labels[i]})
-	}
-	if len(out) == 0 {
-		return nil, errors.New("nothing to measure: name labelled images with --set, or with --images and --labels")
-	}
-	seen := map[string]bool{}
-	for i := range out { // images of the same name get their number
-		if seen[out[i].name] {
-			out[i].name += fmt.Sprintf("_%d", i+1)
-		}
-		seen[out[i].name] = true
-	}
-	return out, nil
-}
-
-// cases reads the images and makes a case of each target that an image holds. It returns the images' hashes too.
-func (f *evalFlags) cases(stderr io.Writer) ([]evaluate.Case, map[string]string, error) {
-	pairs, err := f.pairs()
-	if err != nil {
-		return nil, nil, err
-	}
-	var cases []evaluate.Case
-	hashes := map[string]string{}
-	for _, p := range pairs {
-		v, err := decodeFile(p.image, format.Decode)
-		if err != nil {
-			return nil, nil, err
-		}
-		m, err := decodeFile(p.labels, format.DecodeLabels)
-		if err != nil {
-			return nil, nil, err
-		}
-		names, err := labelNames(filepath.Join(filepath.Dir(p.labels), "labels.json"))
-		if err != nil {
-			return nil, nil, err
-		}
-		found, err := f.casesOf(p.name, v, m, names, len(pairs) > 1, stderr)
-		if err != nil {
-			return nil, nil, err
-		}
-		cases = append(cases, found...)
-		hash := v.Hash()
-		hashes[p.name] = hex.EncodeToString(hash[:])
-	}
-	return cases, hashes, nil
-}
-
-// casesOf makes the cases of one image. Where there are other images, a target that this one lacks is left out with a remark.
-func (f *evalFlags) casesOf(name string, v *volume.Volume, m *volume.LabelMap, names map[string]uint16, others bool, stderr io.Writer) ([]evaluate.Case, error) {
-	targets := f.targets
-	if len(targets) == 0 {
-		for n := range names {
-			targets = append(targets, n)
-		}
-		slices.Sort(targets)
-	}
-	if len(targets) == 0 {
-		return nil, fmt.Errorf("image %q has no labels.json beside its labels: name targets as --targets name=number", name)
-	}
-	var cases []evaluate.Case
-	for _, t := range targets {
-		target, label, err := findTarget(t, names)
-		var c evaluate.Case
-		if err == nil {
-			c, err = evaluate.NewCase(name, target, v, m, label)
-		}
-		switch {
-		case errors.Is(err, evaluate.ErrNoTarget) && others:
-			_, _ = fmt.Fprintf(stderr, "left out: %v\n", err)
-		case err != nil:
-			return nil, err
-		default:
-			cases = append(cases, c)
-		}
-	}
-	return cases, nil
-}
-
-// findTarget reads name or name=number, where a number must not contradict labels.json.
-func findTarget(text string, names map[string]uint16) (string, uint16, error) {
-	name, number, given := strings.Cut(text, "=")
-	label, known := names[name]
-	if !given {
-		if !known {
-			return "", 0, fmt.Errorf("target %q: %w: labels.json does not name it", name, evaluate.ErrNoTarget)
-		}
-		return name, label, nil
-	}
-	n, err := strconv.ParseUint(number, 10, 16)
-	if err != nil || n == 0 {
-		return "", 0, fmt.Errorf("target %q: a number from 1 to 65535 is wanted after the name", text)
-	}
-	if known && label != uint16(n) {
-		return "", 0, fmt.Errorf("target %q: labels.json gives %s the number %d", text, name, label)
-	}
-	return name, uint16(n), nil
-}
-
-// labelNames reads the names of labels from a labels.json, {"labels": {"5": "liver"}}. Without the file there are none.
-func labelNames(file string) (map[string]uint16, error) {
-	data, err := os.ReadFile(file)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	var content struct {
-		Labels map[string]string `json:"labels"`
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &content)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("names of labels: %s: %w", file, err)
-	}
-	names := map[string]uint16{}
-	for number, name := range content.Labels {
-		n, err := strconv.ParseUint(number, 10, 16)
-		if err != nil {
-			return nil, fmt.Errorf("names of labels: %s: label %q is no number from 0 to 65535", file, number)
-		}
-		names[name] = uint16(n)
-	}
-	return names, nil
-}
-
 func decodeFile[T any](name string, decode func(string, io.Reader, volume.Limits) (T, error)) (T, error) {
 	var none T
 	file, err := os.Open(name)
@@ -311,26 +214,25 @@ func decodeFile[T any](name string, decode func(string, io.Reader, volume.Limits
 	return v, nil
 }
 
-// load makes the model ready, with another network or other constants where asked for, and returns the SHA-256 of its file.
-func (f *evalFlags) load(compile adapt.Compiler) (*interact.Model, string, error) {
+// described is what the app says of the model.
+func (f *evalFlags) described() (*apps.App, apps.Model, error) {
 	app, err := apps.Open(f.app)
 	if err != nil {
-		return nil, "", err
+		return nil, apps.Model{}, err
 	}
 	at := slices.IndexFunc(app.Models, func(m apps.Model) bool { return m.Name == f.model })
 	if at < 0 {
-		return nil, "", fmt.Errorf("app %q has no model %q", f.app, f.model)
+		return nil, apps.Model{}, fmt.Errorf("app %q has no model %q", f.app, f.model)
 	}
 	m, err := app.Owner(app.Models[at])
-	if err != nil {
-		return nil, "", err
-	}
 	if f.grid != 0 {
 		m.Input.Grid = f.grid
 	}
-	if err := override(&m, f.overrides); err != nil {
-		return nil, "", err
-	}
+	return app, m, err
+}
+
+// readNetwork makes a model's network ready, or another file's in its place, and returns the SHA-256 of the file.
+func (f *evalFlags) readNetwork(app *apps.App, m apps.Model, compile adapt.Compiler) (*interact.Model, string, error) {
 	if f.network == "" {
 		loaded, err := app.Load(m, compile)
 		if err == nil && loaded.Model == nil {
@@ -353,24 +255,6 @@ func (f *evalFlags) load(compile adapt.Compiler) (*interact.Model, string, error
 	model, err := m.Ready(net, compile)
 	sum := sha256.Sum256(data)
 	return model, hex.EncodeToString(sum[:]), err
-}
-
-// override sets constants of the method from texts such as hindsight.steps=4, by the keys of app.yaml.
-func override(m *apps.Model, changes []string) error {
-	sections := map[string]any{"thesis": &m.Thesis, "hindsight": &m.Hindsight, "thickness": &m.Thickness}
-	for _, change := range changes {
-		path, value, ok := strings.Cut(change, "=")
-		section, key, dotted := strings.Cut(path, ".")
-		if !ok || !dotted || sections[section] == nil {
-			return fmt.Errorf("--adapt %q: something like thesis.lambda=3 or hindsight.steps=4 is wanted", change)
-		}
-		dec := yaml.NewDecoder(strings.NewReader(key + ": " + value))
-		dec.KnownFields(true)
-		if err := dec.Decode(sections[section]); err != nil {
-			return fmt.Errorf("--adapt %q: %w", change, err)
-		}
-	}
-	return nil
 }
 
 // sessions compiles models, remembers where they run, and closes them at the end.
@@ -418,7 +302,11 @@ func writeReport(dir string, r evaluate.Report) error {
 // evalProgress draws a bar in a terminal, and elsewhere writes a line at the end of every course.
 func evalProgress(w io.Writer) func(evaluate.Progress) {
 	describe := func(p evaluate.Progress) string {
-		return fmt.Sprintf("%s %s, %s, seed %d", p.Case.Image, p.Case.Target, p.Profile, p.Seed)
+		by := p.Person
+		if by == "" {
+			by = fmt.Sprintf("seed %d", p.Seed)
+		}
+		return fmt.Sprintf("%s %s, %s, %s", p.Case.Image, p.Case.Target, p.Method, by)
 	}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		var bar *progressbar.ProgressBar

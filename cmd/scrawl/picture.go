@@ -40,8 +40,12 @@ func writePicture(ctx context.Context, library, file string, stderr io.Writer) e
 	if err != nil {
 		return err
 	}
-	e := evaluate.Evaluation{Model: model.Model, Progress: evalProgress(stderr), Protocol: evaluate.Protocol{
-		Mode: evaluate.BySlice, Interactions: 3, Every: 3, MinPixels: 100, Profiles: []interact.Profile{interact.ProfileFrozen, interact.ProfileHindsight},
+	var methods []evaluate.Method
+	for _, p := range []interact.Profile{interact.ProfileFrozen, interact.ProfileHindsight} {
+		methods = append(methods, evaluate.Method{Name: string(p), Model: model.Model, Profile: p})
+	}
+	e := evaluate.Evaluation{Progress: evalProgress(stderr), Protocol: evaluate.Protocol{
+		Mode: evaluate.BySlice, Interactions: 3, Every: 3, MinPixels: 100, Methods: methods,
 		Seeds: []uint64{1}, LearnOnLeaving: true, Pictures: v.Size[2],
 	}}
 	courses, err := e.Run(ctx, []evaluate.Case{c})
@@ -49,7 +53,7 @@ func writePicture(ctx context.Context, library, file string, stderr io.Writer) e
 		return err
 	}
 	if len(courses) != 2 {
-		return fmt.Errorf("draw the example: %d courses, want one for each profile", len(courses))
+		return fmt.Errorf("draw the example: %d courses, want one for each method", len(courses))
 	}
 	s, err := evaluate.NewShowcase(courses[0], courses[1])
 	if err != nil {
