@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"scrawl/adapters/morph"
+	"scrawl/adapters/transform"
 	"scrawl/engine/adapt"
 )
 
@@ -151,11 +152,11 @@ const (
 
 func appearanceOf(v view, object morph.Mask) appearance {
 	smooth := morph.Blur(v.pixels, v.w, v.h, appearanceBlur, 3)
-	inside := chosen(smooth, object)
+	inside := transform.Under(smooth, object)
 	if len(inside) == 0 {
 		return appearance{0, 1}
 	}
-	a := appearance{percentile(inside, 2), percentile(inside, 98)}
+	a := appearance{transform.Rank(inside, 2), transform.Rank(inside, 98)}
 	slack := appearanceSlack * (a.high - a.low)
 	return appearance{a.low - slack, a.high + slack}
 }

@@ -90,7 +90,7 @@ func (m *Model) inputs(v view, win transform.Window, p prompt) *tensor.Tensor {
 		case ChannelImage:
 			copy(plane, win.Forward(v.pixels, v.w, v.h, transform.Edge))
 			if m.Input.Focus > 0 {
-				m.Input.focus(plane, win.Inside(v.w, v.h), objectOf(previous, positive, negative))
+				transform.Focus(plane, win.Inside(v.w, v.h), objectOf(previous, positive, negative), m.Input.Focus)
 			}
 		case ChannelPositive:
 			m.Input.strokePlane(plane, positive)

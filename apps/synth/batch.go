@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"scrawl/adapters/morph"
+	"scrawl/adapters/transform"
 	"scrawl/engine/tensor"
 )
 
@@ -20,16 +21,29 @@ const (
 )
 
 // How examples are prompted. The shares are those with which the network learned best to take over a neighbouring slice's
-// mask, which is what most slices of a volume depend on.
+// mask, which is what most slices of a volume depend on, and to find a whole object from its first stroke.
 const (
-	shareWithNeighbour = 0.4  // know the mask of a neighbouring slice
-	shareUnprompted    = 0.4  // of those: have no stroke at all
-	shareUnread        = 0.25 // of those with both: strokes show the object, not the mask's errors
-	shareAstray        = 0.06 // of those with both: the mask is of something else
-	shareNegative      = 0.6  // first rounds that also mark what is not the object
-	shareSecond        = 0.15 // first rounds with a second positive stroke
-	shareBothSigns     = 0.35 // corrections that mark missed and spilled pixels alike
-	shareSloppy        = 0.04 // strokes that slip over the border by a pixel or two
+	shareWithNeighbour = 0.42 // know the mask of a neighbouring slice
+	shareUnprompted    = 0.38 // of those: have no stroke at all
+	shareUnread        = 0.2  // of those with both: strokes show the object, not the mask's errors
+	shareAstray        = 0.25 // of those with both: the mask is far off, or of something else
+	shareNegative      = 0.4  // first rounds that also mark what is not the object
+	shareNegativeLarge = 0.15 // … of objects that fill more than largeObject of the picture: people mark those alone
+	largeObject        = 0.06
+	shareSecond        = 0.12 // first rounds with a second positive stroke
+	shareBothSigns     = 0.6  // corrections that mark missed and spilled pixels alike
+	shareSloppy        = 0.05 // strokes that slip over the border by a pixel or two
+	shareSecondLook    = 0.65 // rounds after strokes in which the answer is only looked at again
+	shareFinicky       = 0.3  // corrections that do not leave the smallest errors alone
+	shareGone          = 0.5  // of vanished objects: the user marks that the object has ended
+)
+
+// Most pictures are shown with the contrast that the application gives them, which depends on what is known of the object; see
+// [transform.Focus].
+const (
+	shareUnfocused    = 0.2
+	shareOddlyFocused = 0.25
+	servedFocus       = 65
 )
 
 // BatchOptions are the choices of a [Batcher].
@@ -115,7 +129,8 @@ type Batch struct {
 	Input *tensor.Tensor
 	// Target is [B,1,S,S], 0 or 1.
 	Target *tensor.Tensor
-	// Corrections is how many rounds follow the first: 0, 1 or 2.
+	// Corrections is how many rounds follow the first: 0 to 3. In each, a user corrects the network's answer, or lets the network look
+	// again with its own answer before it, as the application does after every stroke.
 	Corrections int
 	seats       []seat
 }
@@ -123,26 +138,47 @@ type Batch struct {
 // seat is one example of a batch and its simulated user.
 type seat struct {
 	random
+	image      []float32 // as it was drawn
 	target     morph.Mask
+	all        morph.Mask // every pixel
 	zoom       float64
+	focus      float64 // percentile of [transform.Focus], 0 for none
 	unprompted bool
+	fresh      bool      // strokes have been drawn since the network last answered
 	input      []float32 // this example's part of the input
 }
 
 func newBatch(g *Generator, number uint64, size int) *Batch {
 	s := g.opts.Size
 	b := &Batch{Number: number, Input: tensor.Zeros[float32](size, channels, s, s), Target: tensor.Zeros[float32](size, 1, s, s)}
-	b.Corrections = int(scramble(number^g.seed) % 3)
+	b.Corrections = int(scramble(number^g.seed) % 4)
 	n := s * s
+	all := morph.New(s, s).Not()
 	for i := range size {
 		e, rng := g.at(number*uint64(size) + uint64(i))
 		copy(b.Target.Float32s()[i*n:], e.Target.Floats())
-		player := seat{random: random{rng}, target: e.Target, zoom: e.Zoom, input: b.Input.Float32s()[i*channels*n:][:channels*n]}
-		copy(player.plane(channelImage), e.Image)
+		player := seat{random: random{rng}, image: e.Image, target: e.Target, all: all, zoom: e.Zoom, input: b.Input.Float32s()[i*channels*n:][:channels*n]}
+		player.focus = []float64{0, player.between(40, 95), servedFocus}[player.pick(shareUnfocused, shareOddlyFocused, 1-shareUnfocused-shareOddlyFocused)]
 		player.begin(e)
+		player.expose()
 		b.seats = append(b.seats, player)
 	}
 	return b
+}
+
+// expose shows the picture with the contrast that suits what is known of the object.
+func (s *seat) expose() {
+	shown := s.plane(channelImage)
+	copy(shown, s.image)
+	if s.focus == 0 {
+		return
+	}
+	object := morph.New(s.target.W, s.target.H)
+	positive, negative, previous := s.plane(channelPositive), s.plane(channelNegative), s.plane(channelPrevious)
+	for i := range object.Bits {
+		object.Bits[i] = (positive[i] > 0 || previous[i] > 0.5) && negative[i] == 0
+	}
+	transform.Focus(shown, s.all, object, s.focus)
 }
 
 func (s *seat) plane(channel int) []float32 {
@@ -154,8 +190,10 @@ func (s *seat) plane(channel int) []float32 {
 func (s *seat) begin(e Example) {
 	previous := s.plane(channelPrevious)
 	if e.Vanished.Bits != nil {
-		s.unprompted = true
 		copy(previous, s.neighbour(e.Vanished, s.zoom))
+		if s.unprompted = !s.chance(shareGone); !s.unprompted {
+			s.correct()
+		}
 		return
 	}
 	if !s.chance(shareWithNeighbour) {
@@ -164,7 +202,7 @@ func (s *seat) begin(e Example) {
 	}
 	s.unprompted = s.chance(shareUnprompted)
 	if !s.unprompted && s.chance(shareAstray) {
-		copy(previous, s.wrongNeighbour(s.target))
+		copy(previous, s.astray(s.target, s.zoom))
 	} else {
 		copy(previous, s.neighbour(s.target, s.zoom))
 	}
@@ -177,13 +215,17 @@ func (s *seat) begin(e Example) {
 	}
 }
 
-// show marks the object, and often something near it that is not.
+// show marks the object, and at times something near it that is not.
 func (s *seat) show() {
 	s.mark(channelPositive, s.target)
 	if s.chance(shareSecond) {
 		s.mark(channelPositive, s.target)
 	}
-	if s.chance(shareNegative) {
+	share := shareNegative
+	if float64(s.target.Count()) > largeObject*float64(len(s.target.Bits)) {
+		share = shareNegativeLarge
+	}
+	if s.chance(share) {
 		near := s.target.Dilate(s.between(4, 25)).AndNot(s.target)
 		if near.Empty() {
 			near = s.target.Not()
@@ -197,17 +239,33 @@ func (s *seat) correct() {
 	previous := morph.Threshold(s.plane(channelPrevious), s.target.W, s.target.H, 0.5)
 	missed, spilled := s.target.AndNot(previous), previous.AndNot(s.target)
 	m, p := missed.Count(), spilled.Count()
+	least := 1
+	if !s.chance(shareFinicky) {
+		least = 6
+	}
 	both := s.chance(shareBothSigns)
-	if m > 0 && (m >= p || both) {
+	if m >= least && (m >= p || both) {
 		s.mark(channelPositive, missed)
 	}
-	if p > 0 && (p > m || both) {
+	if p >= least && (p > m || both) {
 		s.mark(channelNegative, spilled)
 	}
 }
 
+// answered takes an answer of the network's for the previous prediction, and goes on from there.
+func (s *seat) answered(object []float32) {
+	copy(s.plane(channelPrevious), object)
+	if s.fresh && s.chance(shareSecondLook) {
+		s.fresh = false
+	} else {
+		s.correct()
+	}
+	s.expose()
+}
+
 // mark adds a stroke to a channel.
 func (s *seat) mark(channel int, region morph.Mask) {
+	s.fresh = true
 	line := s.stroke(region, s.zoom)
 	if s.chance(shareSloppy) {
 		line = line.Shift(s.whole(-2, 2), s.whole(-2, 2))
@@ -221,7 +279,7 @@ func (s *seat) mark(channel int, region morph.Mask) {
 }
 
 // Correct is one more round: the network's probabilities [B,K,S,S], of which the last class is the object, become the
-// previous prediction, and the users mark what is wrong with them. Examples that are to be solved without strokes stay as they
+// previous prediction, and the users mark what is wrong with them or have the network look again. Examples that are to be solved without strokes stay as they
 // are. It fails when the shape is another, and then changes nothing.
 func (b *Batch) Correct(probability *tensor.Tensor) error {
 	shape, want := probability.Shape(), b.Target.Shape()
@@ -236,10 +294,7 @@ func (b *Batch) Correct(probability *tensor.Tensor) error {
 			continue
 		}
 		object := probability.Float32s()[(i*k+k-1)*n:][:n]
-		users.Go(func() {
-			copy(s.plane(channelPrevious), object)
-			s.correct()
-		})
+		users.Go(func() { s.answered(object) })
 	}
 	users.Wait()
 	return nil

@@ -12,16 +12,36 @@ func Neighbour(rng *rand.Rand, target morph.Mask) []float32 {
 	return random{rng}.neighbour(target, 1)
 }
 
-// wrongNeighbour is a mask with little or nothing to do with the target, as after an interaction that went astray.
-func (r random) wrongNeighbour(target morph.Mask) []float32 {
+// astray is a mask that is far from the target, as a slice far away leaves it or an interaction that went wrong: it has run out into
+// what is near, holds only a part, lies elsewhere, or has little or nothing to do with the target.
+func (r random) astray(target morph.Mask, zoom float64) []float32 {
 	n := target.W
+	box, ok := target.Bounds()
+	if !ok {
+		return make([]float32, n*n)
+	}
 	m := morph.New(n, n)
-	switch r.IntN(3) {
+	size := float64(max(box.W(), box.H()))
+	near := func() (x, y float64) {
+		return r.between(float64(box.X0), float64(box.X1)), r.between(float64(box.Y0), float64(box.Y1))
+	}
+	switch r.pick(0.08, 0.12, 0.1, 0.28, 0.2, 0.22) {
 	case 0: // nothing
 	case 1:
 		m = target.Shift(r.whole(-n/3, n/3), r.whole(-n/3, n/3))
-	default:
+	case 2:
 		m = r.lump(n, r.between(0, 1)*float64(n), r.between(0, 1)*float64(n), r.between(0.05, 0.25)*float64(n))
+	case 3: // spilled
+		m = r.bend(target, float64(n)/128)
+		for range r.whole(1, 3) {
+			x, y := near()
+			m = m.Or(r.lump(n, x, y, r.between(0.25, 0.8)*size))
+		}
+	case 4: // a part
+		x, y := near()
+		m = target.And(r.lump(n, x, y, r.between(0.2, 0.6)*size))
+	default: // a distant slice
+		m = r.bend(target, float64(n)/128*r.between(2.5, 5)*(1+0.5*(zoom-1)))
 	}
 	return r.soften(m)
 }

@@ -7,8 +7,8 @@ import (
 	"scrawl/adapters/morph"
 )
 
-// Stroke draws what a user might draw by hand to mark a region: along its middle, from somewhere to somewhere else in it, or
-// just a dot, 1 to 5 pixels thick. It marks the largest connected part mostly. All of the stroke lies in the region; it is empty
+// Stroke draws what a user might draw by hand to mark a region: along its middle, from somewhere to somewhere else in it, straight or
+// not, or just a dot, 1 to 5 pixels thick. It marks the largest connected part mostly. All of the stroke lies in the region; it is empty
 // only when the region is.
 func Stroke(rng *rand.Rand, region morph.Mask) morph.Mask {
 	return random{rng}.stroke(region, 1)
@@ -23,18 +23,21 @@ func (r random) stroke(region morph.Mask, zoom float64) morph.Mask {
 	}
 	local := part.Crop(box)
 	var line morph.Mask
-	switch r.pick(0.4, 0.48, 0.12) {
+	radius := []float64{0, 1, 1.5, 2}[r.pick(0.42, 0.32, 0.13, 0.13)]
+	switch r.pick(0.38, 0.25, 0.2, 0.17) {
 	case 0:
 		line = r.middle(local)
 	case 1:
 		line = r.curve(local)
-	default:
+	case 2:
+		line = r.straight(local)
+	default: // a click
 		inner := interior(local)
 		line = morph.FromPoints(local.W, local.H, []morph.Point{inner[r.IntN(len(inner))]})
+		radius = []float64{0, 1, 1.5, 2, 2.5}[r.pick(0.15, 0.25, 0.2, 0.25, 0.15)]
 	}
-	thickness := []float64{0, 0.5, 1, 1.5, 2}[r.pick(0.3, 0.1, 0.3, 0.15, 0.15)] + 0.5*(zoom-1)
-	if thickness >= 1 {
-		line = line.Dilate(thickness)
+	if radius += 0.5 * (zoom - 1); radius >= 1 {
+		line = line.Dilate(radius)
 	}
 	out := morph.New(region.W, region.H)
 	for y := range local.H {
@@ -99,8 +102,10 @@ func (r random) middle(region morph.Mask) morph.Mask {
 		return r.curve(region)
 	}
 	c := points[r.IntN(len(points))]
-	reach := max(3/float64(factor), r.between(0.15, 0.8)*math.Sqrt(float64(small.Count())))
-	reach = min(reach, r.between(10, 40)/float64(factor)) // nobody draws a whole forest in one stroke
+	reach := max(3/float64(factor), r.between(0.15, 1)*math.Sqrt(float64(small.Count())))
+	if !r.chance(0.25) { // few draw all of a large object's middle
+		reach = min(reach, r.between(10, 40)/float64(factor))
+	}
 	line, skeleton := morph.New(region.W, region.H), morph.FromPoints(small.W, small.H, points)
 	for _, p := range points {
 		if dx, dy := float64(p.X-c.X), float64(p.Y-c.Y); dx*dx+dy*dy < reach*reach {
@@ -160,6 +165,24 @@ func (r random) curve(region morph.Mask) morph.Mask {
 		x := float64(a.X) + t*float64(b.X-a.X) + s*bow[0] + w*wave[0]
 		y := float64(a.Y) + t*float64(b.Y-a.Y) + s*bow[1] + w*wave[1]
 		line.Set(int(math.Round(x)), int(math.Round(y)), true)
+	}
+	return line
+}
+
+// straight joins two inner points by a straight line, as far as it stays in the region. Most are short.
+func (r random) straight(region morph.Mask) morph.Mask {
+	points := interior(region)
+	a, b := points[r.IntN(len(points))], points[r.IntN(len(points))]
+	part := r.between(0.25, 1)
+	line := morph.New(region.W, region.H)
+	steps := max(abs(a.X-b.X), abs(a.Y-b.Y), 1)
+	for i := range int(part*float64(steps)) + 1 {
+		t := float64(i) / float64(steps)
+		x, y := int(math.Round(float64(a.X)+t*float64(b.X-a.X))), int(math.Round(float64(a.Y)+t*float64(b.Y-a.Y)))
+		if !region.At(x, y) {
+			break
+		}
+		line.Set(x, y, true)
 	}
 	return line
 }

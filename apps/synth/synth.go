@@ -34,7 +34,7 @@ type Options struct {
 	// Zoomed is the share of examples that look closely at the object, 0.5 by default; negative means none.
 	Zoomed float64
 	// Vanished is the share of examples in which a batcher shows the previous slice's object in an image that no longer has it,
-	// so that the network learns where objects end; 0.02 by default; negative means none.
+	// so that the network learns where objects end; 0.05 by default; negative means none.
 	Vanished float64
 }
 
@@ -44,7 +44,7 @@ func (o Options) withDefaults() Options {
 	}
 	o.Size = max(o.Size, 32)
 	o.Zoomed = share(o.Zoomed, 0.5)
-	o.Vanished = share(o.Vanished, 0.02)
+	o.Vanished = share(o.Vanished, 0.05)
 	return o
 }
 

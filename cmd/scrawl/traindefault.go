@@ -76,7 +76,8 @@ func (f *trainDefaultFlags) run(cmd *cobra.Command, network string) error {
 		return err
 	}
 	defer func() { _ = lib.Close() }() // the process ends
-	o := ort.Options{Device: f.device, Threads: f.threads, NoSpinning: true}
+	// Training needs no more than TensorFloat-32's precision.
+	o := ort.Options{Device: f.device, Threads: f.threads, NoSpinning: true, CUDA: map[string]string{"use_tf32": "1"}}
 	m, err := pretrain.Run(cmd.Context(), recipe, compiler(lib, o), f.checkpoint, trainingProgress(cmd.ErrOrStderr()))
 	if err != nil {
 		return err
