@@ -60,6 +60,7 @@ func (c *canvas) modality(scene string) string {
 		"layers": {0.3, 0.1, 0, 0.6, 0},
 		"cells":  {0.4, 0.05, 0, 0.05, 0.5},
 		"tissue": {0.8, 0.15, 0, 0.05, 0},
+		"tree":   {0.6, 0.3, 0, 0, 0.1},
 	}[scene]
 	if weights == nil {
 		weights = []float64{0.54, 0.2, 0.16, 0.06, 0.04}
@@ -100,6 +101,11 @@ func (c *canvas) close() (l look) {
 // hounsfield gives labels the intensities of their tissues in CT, in thousands of Hounsfield units.
 func (c *canvas) hounsfield() (l look) {
 	agent := c.between(0.08, 0.35) // contrast agent in the blood
+	least, most := 0.02, 0.13
+	if c.chance(0.45) { // organs that are hard to tell apart
+		mean, spread := c.between(0.04, 0.12), c.between(0.006, 0.03)
+		least, most = mean-spread, mean+spread
+	}
 	for i := range c.count {
 		var hu, grain float64
 		switch t := c.tissues[i]; t {
@@ -116,7 +122,7 @@ func (c *canvas) hounsfield() (l look) {
 		case fluid:
 			hu, grain = c.between(-0.01, 0.03), 0.004
 		default:
-			hu, grain = c.between(0.02, 0.13), 0.008
+			hu, grain = c.between(least, most), 0.008
 		}
 		l.mean[i], l.texture[i] = float32(hu), float32(grain*c.between(0, 1.5))
 	}

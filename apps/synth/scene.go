@@ -29,9 +29,9 @@ func (c *canvas) scene() string {
 		weight float64
 		draw   func()
 	}{
-		{"fields", 0.17, c.fields}, {"blobs", 0.2, c.blobs}, {"torso", 0.22, c.torso}, {"head", 0.1, c.head},
+		{"fields", 0.15, c.fields}, {"blobs", 0.17, c.blobs}, {"torso", 0.27, c.torso}, {"head", 0.1, c.head},
 		{"shells", 0.08, c.shells}, {"cells", 0.09, c.cells}, {"tissue", 0.04, c.membranes}, {"layers", 0.05, c.layers},
-		{"projection", 0.05, c.projection},
+		{"projection", 0.05, c.projection}, {"tree", 0.04, c.tree},
 	}
 	weights := make([]float64, len(drawings))
 	for i, d := range drawings {
@@ -39,7 +39,7 @@ func (c *canvas) scene() string {
 	}
 	d := drawings[c.pick(weights...)]
 	d.draw()
-	if d.name != "cells" && d.name != "tissue" && c.chance(0.22) {
+	if d.name != "cells" && d.name != "tissue" && d.name != "tree" && c.chance(0.22) {
 		c.vessels()
 	}
 	c.warp(float64(c.n) / 128 * 6)
@@ -114,6 +114,33 @@ func (c *canvas) vessels() {
 		edge := c.between(0.05, 0.95)
 		x, y, heading := c.px(edge), c.px(c.between(0.1, 0.9)), c.between(0, 2*math.Pi)
 		c.tube(x, y, heading, c.px(c.logBetween(0.008, 0.035)), c.px(c.between(0.3, 1.2)), l, c.whole(0, 4))
+	}
+}
+
+// tree is vessels that spread from one place over a ground that is even but for a few spots, as at the back of an eye or in an
+// angiogram.
+func (c *canvas) tree() {
+	c.tissues[0] = outside
+	ground := c.label(soft)
+	if r := c.px(c.between(0.4, 0.55)); c.chance(0.6) {
+		disc := c.star(c.px(0.5), c.px(0.5), r, r*c.between(0.9, 1), 0, 0.02)
+		c.paint(&disc, 1, ground, -1)
+	} else {
+		for i := range c.labels {
+			c.labels[i] = ground
+		}
+	}
+	for range c.whole(0, 3) {
+		s := c.px(c.between(0.03, 0.1))
+		spot := c.star(c.px(c.between(0.2, 0.8)), c.px(c.between(0.2, 0.8)), s, s*c.between(0.7, 1), c.between(0, 3), 0.08)
+		c.paint(&spot, 1, c.label(soft), int(ground))
+	}
+	x, y := c.px(c.between(0.1, 0.9)), c.px(c.between(0.1, 0.9))
+	vessels := c.label(contrasted)
+	turn, many := c.between(0, 2*math.Pi), c.whole(2, 6)
+	thick := c.px(c.logBetween(0.006, 0.022))
+	for k := range many {
+		c.tube(x, y, turn+2*math.Pi*float64(k)/float64(many)+0.4*c.NormFloat64(), thick*c.between(0.5, 1.2), c.px(c.between(0.5, 1.3)), vessels, c.whole(1, 7))
 	}
 }
 

@@ -31,7 +31,7 @@ import (
 type Options struct {
 	// Size is the side of the square pictures in pixels, 128 by default and at least 32.
 	Size int
-	// Zoomed is the share of examples that look closely at the object, 0.5 by default; negative means none.
+	// Zoomed is the share of examples that look closely at the object, 0.62 by default; negative means none.
 	Zoomed float64
 	// Vanished is the share of examples in which a batcher shows the previous slice's object in an image that no longer has it,
 	// so that the network learns where objects end; 0.05 by default; negative means none.
@@ -43,7 +43,7 @@ func (o Options) withDefaults() Options {
 		o.Size = 128
 	}
 	o.Size = max(o.Size, 32)
-	o.Zoomed = share(o.Zoomed, 0.5)
+	o.Zoomed = share(o.Zoomed, 0.62)
 	o.Vanished = share(o.Vanished, 0.05)
 	return o
 }

@@ -36,11 +36,35 @@ func (c *canvas) chooseTarget() (morph.Mask, bool) {
 			parts := m.Components(morph.Eight)
 			m = parts.Mask(c.whole(1, parts.N()))
 		}
+		m = c.asDrawn(m)
 		if a := m.Count(); a >= least && a <= most {
 			return m, true
 		}
 	}
 	return morph.Mask{}, false
+}
+
+// asDrawn makes of an object what people's masks are: an organ goes on over the vessels in it, a hollow one over its content, and now and
+// then it ends where nothing is seen, as the halves of a brain do.
+func (c *canvas) asDrawn(m morph.Mask) morph.Mask {
+	small, all := c.chance(0.55), c.chance(0.22)
+	if small || all {
+		if full := m.FillHoles(); all || full.Count() < m.Count()*9/8 {
+			m = full
+		}
+	}
+	if !c.chance(0.05) {
+		return m
+	}
+	x, y := centroid(m)
+	turn := c.between(0, 2*math.Pi)
+	dx, dy := float32(math.Cos(turn)), float32(math.Sin(turn))
+	shift := float32(c.between(-0.15, 0.15) * math.Sqrt(float64(m.Count())))
+	part := m.Clone()
+	for i, b := range part.Bits {
+		part.Bits[i] = b && (float32(i%c.n)-x)*dx+(float32(i/c.n)-y)*dy < shift
+	}
+	return part
 }
 
 // remove gives the object's pixels the label that most of its surroundings have, so that nothing of it is seen. It reports
