@@ -125,7 +125,8 @@ func Run(ctx context.Context, r Recipe, compile adapt.Compiler, checkpoint strin
 	if err != nil {
 		return nil, err
 	}
-	t := &training{recipe: r, engine: engine, trainer: train.NewTrainer(engine, r.Options), checkpoint: checkpoint, begun: begun, saved: begun, progress: progress}
+	t := &training{recipe: r, engine: engine, trainer: train.NewTrainer(engine, r.Options), checkpoint: checkpoint,
+		now: time.Now, begun: begun, saved: begun, progress: progress}
 	if err := t.load(); err != nil {
 		return nil, err
 	}

@@ -102,13 +102,11 @@ func TestGoesOnFromACheckpoint(t *testing.T) {
 	}
 }
 
-func TestLimitGoesThroughAllStages(t *testing.T) {
+func TestLimitEndsTraining(t *testing.T) {
 	r := small()
-	r.Steps, r.Limit = 0, 1500*time.Millisecond
-	_, told := run(t, r, "")
-	last := told[len(told)-1]
-	if last.Size != 48 || last.Steps != 0 || last.Done < 0.5 || told[0].Done >= 1 {
-		t.Errorf("told %+v first and %+v last", told[0], last)
+	r.Steps, r.Limit = 0, time.Nanosecond
+	if network, told := run(t, r, ""); len(network) == 0 || len(told) != 0 {
+		t.Errorf("%d runs after the time was over, and a network of %d bytes", len(told), len(network))
 	}
 }
 

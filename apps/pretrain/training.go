@@ -31,6 +31,7 @@ type training struct {
 	trainer    *train.Trainer
 	checkpoint string
 	progress   func(Progress)
+	now        func() time.Time
 	begun      time.Time
 	before     time.Duration // trained before this checkpoint was loaded
 	saved      time.Time
@@ -41,9 +42,9 @@ type training struct {
 	drawing time.Duration
 }
 
-// lessons are the batches of one run of the step graph.
-type lessons struct {
-	batches []train.Batch
+// prepared is what one run of the step graph learns from.
+type prepared struct {
+	lesson  train.Lesson
 	size    int
 	drawing time.Duration
 	err     error
@@ -57,7 +58,7 @@ func (t *training) done(steps int) float64 {
 	return min(float64(steps)/float64(t.recipe.Steps), 1)
 }
 
-func (t *training) spent() time.Duration { return t.before + time.Since(t.begun) }
+func (t *training) spent() time.Duration { return t.before + t.now().Sub(t.begun) }
 
 // run trains until all is done.
 func (t *training) run(ctx context.Context) error {
@@ -65,7 +66,7 @@ func (t *training) run(ctx context.Context) error {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	preparing := make(chan lessons, 1)
+	preparing := make(chan prepared, 1)
 	busy := false
 	prepare := func(first int) {
 		busy = true
@@ -91,7 +92,7 @@ func (t *training) run(ctx context.Context) error {
 		}
 		t.told.Waiting += time.Since(waited)
 		t.told.Drawing += min(now.drawing, time.Since(waited))
-		if after := t.trainer.Steps() + len(now.batches); t.done(after) < 1 {
+		if after := t.trainer.Steps() + now.lesson.Steps(); t.done(after) < 1 {
 			prepare(after)
 		}
 		if err := t.learn(ctx, now); err != nil {
@@ -102,9 +103,9 @@ func (t *training) run(ctx context.Context) error {
 }
 
 // learn takes a run's steps, tells of them, and saves now and then.
-func (t *training) learn(ctx context.Context, l lessons) error {
+func (t *training) learn(ctx context.Context, l prepared) error {
 	start := time.Now()
-	losses, err := t.trainer.LearnEach(ctx, l.batches, t.done(t.trainer.Steps()))
+	losses, err := t.trainer.LearnEach(ctx, l.lesson, t.done(t.trainer.Steps()))
 	if err != nil {
 		return fmt.Errorf("training step %d: %w", t.trainer.Steps()+1, err)
 	}
@@ -128,7 +129,7 @@ func (t *training) learn(ctx context.Context, l lessons) error {
 
 // prepare draws the batches of the steps from first on, and lets the simulated users correct what the network answers with the weights
 // given. A batch is named by the step it belongs to, so training that was interrupted sees the ones it would have seen.
-func (t *training) prepare(ctx context.Context, weights adapt.Weights, first int) (l lessons) {
+func (t *training) prepare(ctx context.Context, weights adapt.Weights, first int) (l prepared) {
 	r := t.recipe
 	l.size = r.stage(t.done(first)).Size
 	if l.size != t.size {
@@ -142,11 +143,11 @@ func (t *training) prepare(ctx context.Context, weights adapt.Weights, first int
 	if r.Limit <= 0 {
 		count = min(count, r.Steps-first)
 	}
-	l.batches = make([]train.Batch, count)
+	all := make([]train.Batch, count)
 	// Some answer while others correct.
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(3)
-	for i := range l.batches {
+	for i := range all {
 		start := time.Now()
 		b, err := t.batches.Next(ctx)
 		if err != nil {
@@ -156,11 +157,13 @@ func (t *training) prepare(ctx context.Context, weights adapt.Weights, first int
 		l.drawing += time.Since(start)
 		g.Go(func() error {
 			x, err := t.play(ctx, weights, b)
-			l.batches[i] = train.Batch{X: x, Target: b.Target}
+			all[i] = train.Batch{X: x, Target: b.Target}
 			return err
 		})
 	}
-	l.err = g.Wait()
+	if l.err = g.Wait(); l.err == nil {
+		l.lesson, l.err = t.trainer.Lesson(all)
+	}
 	return l
 }
 

@@ -52,7 +52,7 @@ follow the time that has passed, not the steps.`,
 	fl.IntVar(&f.workers, "workers", 1, "goroutines that draw examples; they change the speed alone")
 	fl.IntVar(&f.batch, "batch", 0, "examples of a step (0: the recipe's)")
 	fl.IntVar(&f.steps, "steps", 0, "length of the training (0: the recipe's)")
-	fl.IntVar(&f.perRun, "steps-per-run", 0, "steps between which the weights stay on the device (0: 1 on the CPU, 8 elsewhere)")
+	fl.IntVar(&f.perRun, "steps-per-run", 0, "steps between which the weights stay on the device (0: 1 on the CPU, 16 elsewhere)")
 	fl.Float64Var(&f.minutes, "minutes", 0, "end training after so many minutes, whatever the steps")
 	return c
 }
@@ -101,7 +101,7 @@ func (f *trainDefaultFlags) recipe(network string) (pretrain.Recipe, error) {
 		return r, err
 	}
 	if device.Kind != ort.CPU {
-		r.PerRun = 8
+		r.PerRun = 16
 	}
 	for _, o := range []struct {
 		given int

@@ -270,6 +270,61 @@ func TestCheckpoint(t *testing.T) {
 	}
 }
 
+// TestLearnEach sees that a lesson of several batches does what its batches do one after the other, but for the learning rate's decay.
+func TestLearnEach(t *testing.T) {
+	e := tinyEngine(t)
+	o := options()
+	o.Average = 0.05 // the same for all steps
+	together, apart := train.NewTrainer(e, o), train.NewTrainer(e, o)
+	warm := func(tr *train.Trainer) {
+		for k := range 4 {
+			x, target := discs(uint64(k), 2)
+			if _, err := tr.Step(t.Context(), x, target, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	warm(together)
+	warm(apart)
+	var batches []train.Batch
+	var want []float64
+	for k := range 3 {
+		x, target := discs(uint64(10+k), 2)
+		batches = append(batches, train.Batch{X: x, Target: target})
+		l, err := apart.Step(t.Context(), x, target, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, l)
+	}
+	lesson, err := together.Lesson(batches)
+	if err != nil || lesson.Steps() != 3 {
+		t.Fatalf("a lesson of %d steps, %v", lesson.Steps(), err)
+	}
+	got, err := together.LearnEach(t.Context(), lesson, 0)
+	if err != nil || together.Steps() != 7 {
+		t.Fatalf("%d steps, %v", together.Steps(), err)
+	}
+	for i := range want {
+		if math.Abs(got[i]-want[i]) > 0.03*want[i] { // the corrections of AdamW's moments differ
+			t.Errorf("losses %v in one run, %v in three", got, want)
+		}
+	}
+	if math.Float64bits(got[0]) != math.Float64bits(want[0]) || got[1] == got[0] {
+		t.Errorf("losses %v in one run, %v in three", got, want)
+	}
+	if _, err := together.Lesson(nil); err == nil {
+		t.Error("a lesson of no batch: no error")
+	}
+	if _, err := together.LearnEach(t.Context(), train.Lesson{}, 0); err == nil {
+		t.Error("an empty lesson: no error")
+	}
+	one, target := discs(1, 1)
+	if _, err := together.Lesson(append(batches, train.Batch{X: one, Target: target})); err == nil {
+		t.Error("batches of two shapes: no error")
+	}
+}
+
 func TestStepRefusesWhatDoesNotFit(t *testing.T) {
 	tr := train.NewTrainer(tinyEngine(t), options())
 	x, target := discs(1, 2)

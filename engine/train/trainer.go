@@ -97,19 +97,35 @@ func (t *Trainer) Step(ctx context.Context, x, target *tensor.Tensor, fraction f
 // Learn takes one step on a batch. fraction tells how much of all training is done. It returns the loss before the step; when it
 // fails the trainer is as it was.
 func (t *Trainer) Learn(ctx context.Context, batch Batch, fraction float64) (float64, error) {
-	losses, err := t.LearnEach(ctx, []Batch{batch}, fraction)
+	l, err := t.Lesson([]Batch{batch})
+	if err != nil {
+		return 0, err
+	}
+	losses, err := t.LearnEach(ctx, l, fraction)
 	if err != nil {
 		return 0, err
 	}
 	return losses[0], nil
 }
 
-// LearnEach takes a step on each batch in turn, in one run of the graph: on a GPU the weights stay there in between. All batches have the
-// same shape, and all steps the learning rate of the first. It returns the loss before each step; when it fails the trainer is as it was.
-func (t *Trainer) LearnEach(ctx context.Context, batches []Batch, fraction float64) ([]float64, error) {
+// Lesson is batches that are ready to be learned from, one after the other.
+type Lesson struct{ lesson adapt.Lesson }
+
+// Steps is the number of steps that learning from it takes.
+func (l Lesson) Steps() int { return l.lesson.Steps }
+
+// Lesson joins batches of one shape. It may be called while the trainer learns.
+func (t *Trainer) Lesson(batches []Batch) (Lesson, error) {
 	l, err := t.lesson(batches)
-	if err != nil {
-		return nil, err
+	return Lesson{l}, err
+}
+
+// LearnEach takes a step on each batch of a lesson in turn, in one run of the graph: on a GPU the weights stay there in between. All
+// steps have the learning rate of the first. It returns the loss before each step; when it fails the trainer is as it was.
+func (t *Trainer) LearnEach(ctx context.Context, given Lesson, fraction float64) ([]float64, error) {
+	l := given.lesson
+	if l.Steps == 0 {
+		return nil, errNoBatch
 	}
 	rate := t.rate(fraction)
 	l.LearningRate, l.Decay = rate*t.correction(), rate*t.opts.WeightDecay
@@ -129,10 +145,12 @@ func (t *Trainer) LearnEach(ctx context.Context, batches []Batch, fraction float
 	return out, nil
 }
 
+var errNoBatch = errors.New("nothing to learn from; at least one batch is wanted")
+
 // lesson joins batches to the tensors [S,B,…] of a lesson of as many steps.
 func (t *Trainer) lesson(batches []Batch) (adapt.Lesson, error) {
 	if len(batches) == 0 {
-		return adapt.Lesson{}, errors.New("nothing to learn from; at least one batch is wanted")
+		return adapt.Lesson{}, errNoBatch
 	}
 	var x, classes, weight []float32
 	var shapes [3][]int
