@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"scrawl/adapters/morph"
@@ -31,6 +32,7 @@ const (
 	shareNegativeLarge = 0.15 // … of objects that fill more than largeObject of the picture: people mark those alone
 	largeObject        = 0.06
 	shareSecond        = 0.12 // first rounds with a second positive stroke
+	shareOthers        = 0.6  // first rounds that mark other parts of an object of several
 	shareBothSigns     = 0.6  // corrections that mark missed and spilled pixels alike
 	shareSloppy        = 0.05 // strokes that slip over the border by a pixel or two
 	shareSecondLook    = 0.65 // rounds after strokes in which the answer is only looked at again
@@ -221,6 +223,7 @@ func (s *seat) show() {
 	if s.chance(shareSecond) {
 		s.mark(channelPositive, s.target)
 	}
+	s.markOthers()
 	share := shareNegative
 	if float64(s.target.Count()) > largeObject*float64(len(s.target.Bits)) {
 		share = shareNegativeLarge
@@ -231,6 +234,21 @@ func (s *seat) show() {
 			near = s.target.Not()
 		}
 		s.mark(channelNegative, near)
+	}
+}
+
+// markOthers marks more parts of an object of several, since nothing tells how many belong to it but the strokes.
+func (s *seat) markOthers() {
+	parts := s.target.Components(morph.Eight)
+	if parts.N() < 2 || !s.chance(shareOthers) {
+		return
+	}
+	largest := slices.Max(parts.Sizes[1:])
+	for l, marked := 1, 0; l <= parts.N() && marked < 3; l++ {
+		if 5*parts.Sizes[l] >= largest {
+			s.mark(channelPositive, parts.Mask(l))
+			marked++
+		}
 	}
 }
 

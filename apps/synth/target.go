@@ -24,17 +24,24 @@ func (c *canvas) chooseTarget() (morph.Mask, bool) {
 		if background := c.tissues[first]; (first == 0 || background == air) && !c.chance(0.25) {
 			continue
 		}
+		if other := present[c.IntN(len(present))]; c.chance(0.6) && area[other] > area[first] && other != 0 && c.tissues[other] != air {
+			first = other // a window around an object leaves it a fifth of the picture, which few labels fill
+		}
 		second := first
-		if c.chance(0.2) {
+		if c.chance(0.12) {
 			second = present[c.IntN(len(present))]
 		}
 		m := morph.New(c.n, c.n)
 		for i, l := range c.labels {
 			m.Bits[i] = l == first || l == second
 		}
-		if c.chance(0.72) {
+		if c.chance(0.75) {
 			parts := m.Components(morph.Eight)
-			m = parts.Mask(c.whole(1, parts.N()))
+			part := c.whole(1, parts.N())
+			if other := c.whole(1, parts.N()); c.chance(0.6) && parts.Sizes[other] > parts.Sizes[part] {
+				part = other
+			}
+			m = parts.Mask(part)
 		}
 		m = c.asDrawn(m)
 		if a := m.Count(); a >= least && a <= most {
