@@ -28,10 +28,11 @@ const (
 	shareUnprompted    = 0.38 // of those: have no stroke at all
 	shareUnread        = 0.2  // of those with both: strokes show the object, not the mask's errors
 	shareAstray        = 0.25 // of those with both: the mask is far off, or of something else
-	shareNegative      = 0.4  // first rounds that also mark what is not the object
+	shareNegative      = 0.4  // other first rounds that also mark what is not the object
 	shareNegativeLarge = 0.15 // … of objects that fill more than largeObject of the picture: people mark those alone
 	largeObject        = 0.06
 	shareSecond        = 0.12 // first rounds with a second positive stroke
+	shareThorough      = 0.18 // first rounds that mark the object from all sides at once
 	shareOthers        = 0.6  // first rounds that mark other parts of an object of several
 	shareBothSigns     = 0.6  // corrections that mark missed and spilled pixels alike
 	shareSloppy        = 0.05 // strokes that slip over the border by a pixel or two
@@ -219,6 +220,10 @@ func (s *seat) begin(e Example) {
 
 // show marks the object, and at times something near it that is not.
 func (s *seat) show() {
+	if s.chance(shareThorough) {
+		s.thorough()
+		return
+	}
 	s.mark(channelPositive, s.target)
 	if s.chance(shareSecond) {
 		s.mark(channelPositive, s.target)
