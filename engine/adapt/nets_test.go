@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 
@@ -20,10 +21,10 @@ import (
 
 const side = 16 // of the test networks' images
 
-// onRuntime compiles for the machine's ONNX Runtime.
+// onRuntime compiles for the machine's ONNX Runtime, on the device that SCRAWL_DEVICE names: "cuda" takes the same tests to a GPU.
 func onRuntime(tb testing.TB) adapt.Compiler {
 	tb.Helper()
-	return compiling(tb, ort.Options{Threads: 1, NoSpinning: true})
+	return compiling(tb, ort.Options{Device: os.Getenv("SCRAWL_DEVICE"), Threads: 1, NoSpinning: true})
 }
 
 // lowered compiles for the machine's ONNX Runtime as the product does: rewritten for its CPU.
