@@ -3,17 +3,34 @@ package adapt
 import (
 	"math"
 	"math/rand/v2"
+	"sync"
 
 	"scrawl/engine/tensor"
 )
 
-// augmentation is the change made to one copy of an image: x' = gain · (blur ∗ x) + offset + noise. Only
+// augmentation is the change made to one copy of an image: x' = gain · (blur ∗ x) + offset + sigma · grain. Only
 // intensities change, never the geometry.
 type augmentation struct {
 	taps         [BlurTaps]float32
 	gain, offset float32
 	sigma        float32 // of the noise, in intensity units
+	start        int     // of the noise in the table of grain
 }
+
+// grainLength is the length of the table of grain, a prime: no image's rows fall into step with it.
+const grainLength = 262139
+
+// grain returns a table of standard normal numbers, always the same. The noise of a copy is a stretch of it, from a start drawn for
+// each copy and round its end again: looked up in a graph, noise costs neither time to draw nor memory to bring there. ONNX Runtime's
+// random operators do not repeat from run to run.
+var grain = sync.OnceValue(func() *tensor.Tensor {
+	t := tensor.Zeros[float32](grainLength)
+	rng := rand.New(rand.NewPCG(0, 0))
+	for i := range t.Float32s() {
+		t.Float32s()[i] = float32(rng.NormFloat64())
+	}
+	return t
+})
 
 // drawAugmentation draws one change for an image whose intensities span [lo,hi]: each kind half (inversion a third) of
 // the time.
@@ -30,6 +47,7 @@ func (c Config) drawAugmentation(rng *rand.Rand, lo, hi float32) augmentation {
 	}
 	if c.Noise {
 		a.sigma = float32(noise*c.NoiseSigma) * (hi - lo)
+		a.start = rng.IntN(grainLength)
 	}
 	return a
 }
@@ -72,39 +90,39 @@ func intensityRange(x, valid *tensor.Tensor, channels []int) (lo, hi float32) {
 	return lo, hi
 }
 
-// microBatch holds the pseudo graph's augmentation inputs for MicroBatch copies.
-func (c Config) microBatch(rng *rand.Rand, counted int, lo, hi float32, channels int, size []int) map[string]*tensor.Tensor {
-	blur := tensor.Zeros[float32](MicroBatch, BlurTaps)
-	gain, offset, use := make([]float32, MicroBatch), make([]float32, MicroBatch), make([]float32, MicroBatch)
-	noise := tensor.Zeros[float32](append([]int{MicroBatch, channels}, size...)...)
-	per := channels * pixels(size)
-	for k := range MicroBatch {
+// augmentations draws the pseudo graph's inputs for n copies, in micro-batches.
+func (c Config) augmentations(rng *rand.Rand, n int, lo, hi float32) map[string]*tensor.Tensor {
+	trips := (n + MicroBatch - 1) / MicroBatch
+	of := func() *tensor.Tensor { return tensor.Zeros[float32](trips, MicroBatch) }
+	blur, gain, offset, sigma, counted := tensor.Zeros[float32](trips, MicroBatch, BlurTaps), of(), of(), of(), of()
+	start := tensor.Zeros[int64](trips, MicroBatch)
+	for k := range n {
 		a := c.drawAugmentation(rng, lo, hi)
 		copy(blur.Float32s()[k*BlurTaps:], a.taps[:])
-		gain[k], offset[k] = a.gain, a.offset
-		if k < counted {
-			use[k] = 1
-			addNoise(rng, noise.Float32s()[k*per:(k+1)*per], a.sigma)
-		}
+		gain.Float32s()[k], offset.Float32s()[k], sigma.Float32s()[k], counted.Float32s()[k] = a.gain, a.offset, a.sigma, 1
+		start.Int64s()[k] = int64(a.start)
 	}
-	return map[string]*tensor.Tensor{inBlur: blur, inNoise: noise,
-		inGain: tensor.Vector(gain...), inOffset: tensor.Vector(offset...), inCounted: tensor.Vector(use...)}
+	return map[string]*tensor.Tensor{inBlur: blur, inGain: gain, inOffset: offset, inSigma: sigma, inStart: start, inCounted: counted}
 }
 
-// addNoise adds Gaussian noise. It is drawn here and not in the graph because ONNX Runtime's random operators do not
-// repeat from run to run.
-func addNoise(rng *rand.Rand, v []float32, sigma float32) {
-	if sigma == 0 {
+// addNoise adds the noise of the channel that begins at element first of the image.
+func (a augmentation) addNoise(v []float32, first int) {
+	if a.sigma == 0 {
 		return
 	}
+	table := grain().Float32s()
+	at := (a.start + first) % grainLength
 	for i := range v {
-		v[i] += sigma * float32(rng.NormFloat64())
+		v[i] += a.sigma * table[at]
+		if at++; at == grainLength {
+			at = 0
+		}
 	}
 }
 
-// apply augments one channel [H,W], or [D,H,W], in place, for batches that are put together here rather than in a graph. scratch
-// is as long as v.
-func (a augmentation) apply(rng *rand.Rand, v, scratch []float32, size []int) {
+// apply augments one channel [H,W], or [D,H,W], in place, for batches that are put together here rather than in a graph. channel counts
+// those of the image; scratch is as long as v.
+func (a augmentation) apply(v []float32, channel int, scratch []float32, size []int) {
 	if a.taps[BlurTaps/2] != 1 {
 		for axis := range size {
 			blurAxis(scratch, v, a.taps, size, axis)
@@ -114,7 +132,7 @@ func (a augmentation) apply(rng *rand.Rand, v, scratch []float32, size []int) {
 	for i := range v {
 		v[i] = a.gain*v[i] + a.offset
 	}
-	addNoise(rng, v, a.sigma)
+	a.addNoise(v, channel*len(v))
 }
 
 // blurAxis convolves src with the taps along one axis, its edge repeated.

@@ -8,10 +8,24 @@ import (
 	"scrawl/engine/tensor"
 )
 
-// Augmentations draws the changes that MicroBatch copies get, for tests that make the copies themselves.
-func (c Config) Augmentations(rng *rand.Rand, counted int, lo, hi float32, channels int, size ...int) (blur, gain, offset, noise []float32) {
-	in := c.microBatch(rng, counted, lo, hi, channels, size)
-	return in[inBlur].Float32s(), in[inGain].Float32s(), in[inOffset].Float32s(), in[inNoise].Float32s()
+// Augmentation is the change made to one copy, for tests that make the copies themselves.
+type Augmentation struct {
+	Blur         []float32
+	Gain, Offset float32
+	Noise        []float32
+}
+
+// Augmentations draws the changes of n copies of images of the given channels and size.
+func (c Config) Augmentations(rng *rand.Rand, n int, lo, hi float32, channels int, size ...int) []Augmentation {
+	all := make([]Augmentation, n)
+	for k := range all {
+		a := c.drawAugmentation(rng, lo, hi)
+		all[k] = Augmentation{Blur: a.taps[:], Gain: a.gain, Offset: a.offset, Noise: make([]float32, channels*pixels(size))}
+		for i := range all[k].Noise {
+			all[k].Noise[i] = a.sigma * grain().Float32s()[(a.start+i)%grainLength]
+		}
+	}
+	return all
 }
 
 // PseudoMask is the teacher's mean answer over n copies, and its variance.
@@ -31,7 +45,7 @@ func (e *Engine) Sessions() int {
 func Blur(v []float32, sigma float64, size ...int) []float32 {
 	a := augmentation{taps: gaussianTaps(sigma), gain: 1}
 	out := append([]float32(nil), v...)
-	a.apply(nil, out, make([]float32, len(v)), size)
+	a.apply(out, 0, make([]float32, len(v)), size)
 	return out
 }
 

@@ -17,11 +17,10 @@ const prefix = "scrawl/"
 const (
 	inX       = prefix + "x"
 	outProb   = prefix + "probabilities"
-	inSum     = prefix + "sum"
-	inSquares = prefix + "squares"
 	outSum    = prefix + "sum_out"
 	outSq     = prefix + "squares_out"
-	inNoise   = prefix + "noise"
+	inSigma   = prefix + "sigma"
+	inStart   = prefix + "start"
 	inBlur    = prefix + "blur"
 	inGain    = prefix + "gain"
 	inOffset  = prefix + "offset"
@@ -227,44 +226,78 @@ func (n *Network) PredictGraph(frozen bool) *onnx.Model {
 	return model(g)
 }
 
-// MicroBatch is the number of augmented copies that one run of the pseudo graph makes.
+// MicroBatch is the number of augmented copies that the pseudo graph makes at a time.
 const MicroBatch = 4
 
 // BlurTaps is the length of a blur kernel.
 const BlurTaps = 9
 
-// PseudoGraph builds the graph that adds MicroBatch augmented copies of a slice to the running sums of the teacher's softened
-// answers and of their squares (equation 3.3's text). Only the given image channels are augmented, each copy by
+// PseudoGraph builds the graph that adds up the teacher's softened answers to augmented copies of a slice, and their squares (equation
+// 3.3's text): an ONNX Loop over S micro-batches of 4 copies, so that weights are brought to the device and laid out once for all of
+// them and memory does not grow with their number. Only the given image channels are augmented, each copy by
 //
-//	x' = gain · (blur ∗ x) + offset + noise,
+//	x' = gain · (blur ∗ x) + offset + sigma · grain[start …],
 //
-// and only copies whose entry in counted [4] is 1 enter the sums. Inputs: x [1,C,H,W], sum and squares [1,K,H,W], noise
-// [4,Ci,H,W], blur [4,9] (the kernel along each spatial axis), gain, offset and counted [4], inverse_temperature scalar, the weights.
-// The sums come back as sum_out and squares_out. Of a joined network it holds the encoder too, for no embedding fits an augmented copy.
+// and only copies whose entry in counted is 1 enter the sums. Inputs: x [1,C,H,W], blur [S,4,9] (the kernel along each spatial axis), gain,
+// offset, sigma and counted [S,4], start int64 [S,4], inverse_temperature scalar, the weights. Outputs: sum_out and squares_out [1,K,H,W]. Of
+// a joined network it holds the encoder too, for no embedding fits an augmented copy.
 func (n *Network) PseudoGraph(imageChannels []int) (*onnx.Model, error) {
 	images, others, err := n.splitChannels(imageChannels)
 	if err != nil {
 		return nil, err
 	}
-	ci := len(images)
-	g := n.graphOf("pseudo",
-		n.image(inX, n.Channels, 1), n.image(inSum, n.Classes, 1), n.image(inSquares, n.Classes, 1),
-		n.image(inNoise, ci, MicroBatch), value(inBlur, MicroBatch, BlurTaps),
-		value(inGain, MicroBatch), value(inOffset, MicroBatch), value(inCounted, MicroBatch), value(inInvT))
+	g := n.graphOf("pseudo", n.image(inX, n.Channels, 1), value(inBlur, "S", MicroBatch, BlurTaps),
+		value(inGain, "S", MicroBatch), value(inOffset, "S", MicroBatch), value(inSigma, "S", MicroBatch), value(inCounted, "S", MicroBatch),
+		onnx.Value{Name: inStart, DType: tensor.Int64, Shape: onnx.Shape{{Symbol: "S"}, {Size: MicroBatch}}}, value(inInvT))
 	g.Inputs = append(g.Inputs, n.weights(plain)...)
 	b := onnx.NewBuilder(g, prefix)
-	copies := augmentedCopies(b, images, others, n.Channels, len(n.Size))
+	size := b.Op("Slice", []string{b.Op("Shape", []string{inX}), b.Int64s(2), b.Int64s(int64(2 + len(n.Size)))})
+	zeros := b.Op("Expand", []string{b.Float(0), b.Op("Concat", []string{b.Int64s(1, int64(n.Classes)), size}, onnx.WithInt("axis", 0))})
+	trips := b.Op("Gather", []string{b.Op("Shape", []string{inGain}), b.Int64(0)})
+	body := n.pseudoBody(b, images, others)
+	g.Nodes = append(g.Nodes, &onnx.Node{Name: prefix + "copies", Op: "Loop", Inputs: []string{trips, "", zeros, zeros},
+		Outputs: []string{outSum, outSq}, Attrs: map[string]onnx.Attr{"body": {Kind: onnx.AttrGraph, Graph: body}}})
+	g.Outputs = []onnx.Value{n.image(outSum, n.Classes, 1), n.image(outSq, n.Classes, 1)}
+	return model(g), nil
+}
+
+// pseudoBody is one micro-batch: the Loop's body.
+func (n *Network) pseudoBody(outer *onnx.Builder, images, others []int64) *onnx.Graph {
+	const iteration, goOn, sum, squares = prefix + "iteration", prefix + "go_on", prefix + "sum", prefix + "squares"
+	body := &onnx.Graph{Name: "body",
+		Inputs: []onnx.Value{{Name: iteration, DType: tensor.Int64, Shape: onnx.Shape{}}, {Name: goOn, DType: tensor.Bool, Shape: onnx.Shape{}},
+			n.image(sum, n.Classes, 1), n.image(squares, n.Classes, 1)},
+		Outputs: []onnx.Value{{Name: goOn + "_out", DType: tensor.Bool, Shape: onnx.Shape{}}, n.image(sum+"_out", n.Classes, 1), n.image(squares+"_out", n.Classes, 1)}}
+	picked := outer.Op("Gather", []string{inX, outer.Int64s(images...)}, onnx.WithInt("axis", 1))
+	order := outer.Op("Range", []string{outer.Int64(0), outer.Op("Size", []string{picked}), outer.Int64(1)})
+	table := outer.Const(grain())
+
+	b := outer.Sub(body, prefix+"pseudo/")
+	b.Alias(goOn, goOn+"_out")
+	for _, name := range []string{inBlur, inGain, inOffset, inSigma, inStart, inCounted} {
+		b.Alias(b.Op("Gather", []string{name, iteration}, onnx.WithInt("axis", 0)), ofStep(name))
+	}
+	perCopy := func(name string) string {
+		return b.Op("Reshape", []string{ofStep(name), b.Int64s(perImage(MicroBatch, len(n.Size))...)})
+	}
+	at := b.Op("Add", []string{b.Op("Reshape", []string{ofStep(inStart), b.Int64s(MicroBatch, 1)}), order})
+	at = b.Op("Mod", []string{at, b.Int64s(grainLength)})
+	v := augmentedImages(b, picked, len(n.Size))
+	noise := b.Op("Reshape", []string{b.Op("Gather", []string{table, at}), b.Op("Shape", []string{v})})
+	v = b.Op("Add", []string{b.Op("Mul", []string{v, perCopy(inGain)}), perCopy(inOffset)})
+	v = b.Op("Add", []string{v, b.Op("Mul", []string{noise, perCopy(inSigma)})})
+	copies := joinedChannels(b, v, images, others, n.Channels, len(n.Size))
+
 	logits := b.Op("Mul", []string{n.appendForward(b, copies, MicroBatch), inInvT})
 	p := b.Op("Softmax", []string{logits}, onnx.WithInt("axis", 1))
-	// N need not be a multiple of the micro-batch: copies beyond it are made and not counted.
-	p = b.Op("Mul", []string{p, b.Op("Reshape", []string{inCounted, b.Int64s(perImage(MicroBatch, len(n.Size))...)})})
+	// Copies need not be a multiple of the micro-batch: those beyond are made and not counted.
+	p = b.Op("Mul", []string{p, perCopy(inCounted)})
 	overCopies := func(op string) string {
 		return b.Op(op, []string{p, b.Int64s(0)}, onnx.WithInt("keepdims", 1))
 	}
-	b.Alias(b.Op("Add", []string{inSum, overCopies("ReduceSum")}), outSum)
-	b.Alias(b.Op("Add", []string{inSquares, overCopies("ReduceSumSquare")}), outSq)
-	g.Outputs = []onnx.Value{n.image(outSum, n.Classes, 1), n.image(outSq, n.Classes, 1)}
-	return model(g), nil
+	b.Alias(b.Op("Add", []string{sum, overCopies("ReduceSum")}), sum+"_out")
+	b.Alias(b.Op("Add", []string{squares, overCopies("ReduceSumSquare")}), squares+"_out")
+	return body
 }
 
 // splitChannels parts the input channels into those of the image and the others.
@@ -292,23 +325,22 @@ func perImage(n int64, dims int) []int64 {
 
 func ones(n int) []int64 { return slices.Repeat([]int64{1}, n) }
 
-// augmentedCopies makes MicroBatch augmented copies of x: [4,C,H,W].
-func augmentedCopies(b *onnx.Builder, images, others []int64, channels, dims int) string {
-	gather := func(v string, idx []int64) string {
-		return b.Op("Gather", []string{v, b.Int64s(idx...)}, onnx.WithInt("axis", 1))
-	}
+// augmentedImages makes MicroBatch blurred copies of the image channels [1,Ci,H,W]: [4,Ci,H,W].
+func augmentedImages(b *onnx.Builder, picked string, dims int) string {
 	swapped := []int64{1, 0, 2, 3, 4}[:2+dims]
 	// Each channel is an image of its own [Ci,1,H,W]; the copies take the place of channels while blurring.
-	v := b.Op("Transpose", []string{gather(inX, images)}, onnx.WithInts("perm", swapped...))
+	v := b.Op("Transpose", []string{picked}, onnx.WithInts("perm", swapped...))
 	for axis := range dims {
 		v = blurred(b, v, axis, dims)
 	}
-	v = b.Op("Transpose", []string{v}, onnx.WithInts("perm", swapped...))
-	perCopy := func(name string) string {
-		return b.Op("Reshape", []string{name, b.Int64s(perImage(MicroBatch, dims)...)})
+	return b.Op("Transpose", []string{v}, onnx.WithInts("perm", swapped...))
+}
+
+// joinedChannels puts the copies' image channels [4,Ci,H,W] in their places among the other channels of x: [4,C,H,W].
+func joinedChannels(b *onnx.Builder, v string, images, others []int64, channels, dims int) string {
+	gather := func(v string, idx []int64) string {
+		return b.Op("Gather", []string{v, b.Int64s(idx...)}, onnx.WithInt("axis", 1))
 	}
-	v = b.Op("Add", []string{b.Op("Mul", []string{v, perCopy(inGain)}), perCopy(inOffset)})
-	v = b.Op("Add", []string{v, inNoise})
 	if len(others) == 0 {
 		return v
 	}
@@ -333,7 +365,7 @@ func blurred(b *onnx.Builder, v string, axis, dims int) string {
 	pads, kernel := make([]int64, 2*(2+dims)), ones(dims)
 	pads[2+axis], pads[4+dims+axis], kernel[axis] = r, r, BlurTaps
 	v = b.Op("Pad", []string{v, b.Int64s(pads...)}, onnx.WithString("mode", "edge"))
-	weight := b.Op("Reshape", []string{inBlur, b.Int64s(append([]int64{MicroBatch, 1}, kernel...)...)})
+	weight := b.Op("Reshape", []string{ofStep(inBlur), b.Int64s(append([]int64{MicroBatch, 1}, kernel...)...)})
 	group := int64(MicroBatch)
 	if axis == 0 {
 		group = 1

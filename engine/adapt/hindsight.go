@@ -251,8 +251,8 @@ func (e *Engine) hindsightLesson(c HindsightConfig, m Memory) Lesson {
 func (e *Engine) augmentImage(c Config, rng *rand.Rand, x []float32, st Stage, scratch []float32, size []int) {
 	lo, hi := intensityRange(st.X, st.Valid, e.images)
 	a := c.drawAugmentation(rng, lo, hi)
-	for _, channel := range e.images {
-		a.apply(rng, x[channel*len(scratch):][:len(scratch)], scratch, size)
+	for i, channel := range e.images {
+		a.apply(x[channel*len(scratch):][:len(scratch)], i, scratch, size)
 	}
 }
 

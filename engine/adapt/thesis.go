@@ -221,22 +221,15 @@ func (e *Engine) augmented(ctx context.Context, c Config, w Weights, s Slice, n 
 	if err != nil {
 		return nil, nil, err
 	}
-	rng := rand.New(rand.NewPCG(c.Seed, draw))
 	lo, hi := intensityRange(s.X, s.Valid, e.images)
-	size := s.X.Shape()[2:]
-	sum, squares = planes(size, 1, e.net.Classes), planes(size, 1, e.net.Classes)
-	for left := n; left > 0; left -= MicroBatch {
-		in := c.microBatch(rng, left, lo, hi, len(e.images), size)
-		in[inX], in[inSum], in[inSquares] = s.X, sum, squares
-		in[inInvT] = tensor.Scalar(float32(1 / c.Temperature))
-		e.feedWeights(in, plain, w)
-		out, err := session.Run(ctx, in, nil)
-		if err != nil {
-			return nil, nil, fmt.Errorf("pseudo-mask: %w", err)
-		}
-		sum, squares = out[outSum], out[outSq]
+	in := c.augmentations(rand.New(rand.NewPCG(c.Seed, draw)), n, lo, hi)
+	in[inX], in[inInvT] = s.X, tensor.Scalar(float32(1/c.Temperature))
+	e.feedWeights(in, plain, w)
+	out, err := session.Run(ctx, in, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("pseudo-mask: %w", err)
 	}
-	return sum, squares, nil
+	return out[outSum], out[outSq], nil
 }
 
 // moments turns sums over n copies into the mean and the largest variance over classes.

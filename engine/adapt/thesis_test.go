@@ -97,29 +97,26 @@ func pseudoMaskInGo(t *testing.T, e *adapt.Engine, c adapt.Config, images []int,
 	channels := slices.Sorted(slices.Values(images))
 	const pixels = side * side
 	sum, squares := make([]float64, 2*pixels), make([]float64, 2*pixels)
-	for first := 0; first < copies; first += adapt.MicroBatch {
-		blur, gain, offset, noise := c.Augmentations(rng, copies-first, lo, hi, len(images), side, side)
-		for k := range min(adapt.MicroBatch, copies-first) {
-			y := x.Clone()
-			for at, channel := range channels {
-				plane := y.Float32s()[channel*pixels:][:pixels]
-				v := convolved(convolved(plane, blur[k*adapt.BlurTaps:], side), blur[k*adapt.BlurTaps:], 1)
-				for i := range plane {
-					plane[i] = gain[k]*v[i] + offset[k] + noise[(k*len(images)+at)*pixels+i]
-				}
+	for _, a := range c.Augmentations(rng, copies, lo, hi, len(images), side, side) {
+		y := x.Clone()
+		for at, channel := range channels {
+			plane := y.Float32s()[channel*pixels:][:pixels]
+			v := convolved(convolved(plane, a.Blur, side), a.Blur, 1)
+			for i := range plane {
+				plane[i] = a.Gain*v[i] + a.Offset + a.Noise[at*pixels+i]
 			}
-			p, err := e.Predict(t.Context(), e.Network().Source(), y)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for i := range pixels {
-				// The softmax of logits/T is the probabilities to the power 1/T, normalised.
-				a := math.Pow(float64(p.Float32s()[i]), 1/c.Temperature)
-				b := math.Pow(float64(p.Float32s()[pixels+i]), 1/c.Temperature)
-				for class, v := range []float64{a / (a + b), b / (a + b)} {
-					sum[class*pixels+i] += v
-					squares[class*pixels+i] += v * v
-				}
+		}
+		p, err := e.Predict(t.Context(), e.Network().Source(), y)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range pixels {
+			// The softmax of logits/T is the probabilities to the power 1/T, normalised.
+			a := math.Pow(float64(p.Float32s()[i]), 1/c.Temperature)
+			b := math.Pow(float64(p.Float32s()[pixels+i]), 1/c.Temperature)
+			for class, v := range []float64{a / (a + b), b / (a + b)} {
+				sum[class*pixels+i] += v
+				squares[class*pixels+i] += v * v
 			}
 		}
 	}

@@ -124,20 +124,17 @@ func TestVolumesPseudoMask(t *testing.T) {
 	want := make([]float64, voxels)
 	lo, hi := adapt.IntensityRange(s.X, nil, []int{1})
 	rng := rand.New(rand.NewPCG(c.Seed, draw))
-	for first := 0; first < copies; first += adapt.MicroBatch {
-		blur, gain, offset, grain := c.Augmentations(rng, copies-first, lo, hi, 1, volumeSize...)
-		for k := range min(adapt.MicroBatch, copies-first) {
-			x := s.X.Clone()
-			image := x.Float32s()[voxels:]
-			v := convolvedVolume(image, blur[k*adapt.BlurTaps:][:adapt.BlurTaps])
-			for i := range image {
-				image[i] = gain[k]*v[i] + offset[k] + grain[k*voxels+i]
-			}
-			p := predict(x).Float32s()
-			for i := range want {
-				a, b := math.Pow(float64(p[i]), 1/c.Temperature), math.Pow(float64(p[voxels+i]), 1/c.Temperature)
-				want[i] += b / (a + b) / copies
-			}
+	for _, a := range c.Augmentations(rng, copies, lo, hi, 1, volumeSize...) {
+		x := s.X.Clone()
+		image := x.Float32s()[voxels:]
+		v := convolvedVolume(image, a.Blur)
+		for i := range image {
+			image[i] = a.Gain*v[i] + a.Offset + a.Noise[i]
+		}
+		p := predict(x).Float32s()
+		for i := range want {
+			a, b := math.Pow(float64(p[i]), 1/c.Temperature), math.Pow(float64(p[voxels+i]), 1/c.Temperature)
+			want[i] += b / (a + b) / copies
 		}
 	}
 	for i, v := range want {
