@@ -3,11 +3,15 @@ package adapt_test
 import (
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 
 	"scrawl/engine/adapt"
+	"scrawl/engine/lower"
+	"scrawl/engine/onnx"
 	"scrawl/engine/ort"
+	"scrawl/engine/ort/orttest"
 	"scrawl/engine/tensor"
 	"scrawl/engine/train"
 )
@@ -22,7 +26,8 @@ func blockedUNet(tb testing.TB, choice adapt.Trainable) *adapt.Network {
 	return network(tb, m, choice)
 }
 
-// TestLoweredStep holds the step graph that is rewritten for the CPU against the standard one.
+// TestLoweredStep holds the step graphs that are rewritten for the CPU and for GPUs against the standard one. (The one for GPUs is made
+// of standard operators, so a CPU can judge it.)
 func TestLoweredStep(t *testing.T) {
 	decoder := adapt.Trainable{Include: []string{"up*", "head*"}}
 	for _, c := range []struct {
@@ -37,15 +42,23 @@ func TestLoweredStep(t *testing.T) {
 		{"odd size", adapt.Trainable{}, adapt.StepOptions{Batch: 2}, 12, 20},
 		{"decoder only", decoder, adapt.StepOptions{Batch: 1, Averages: 1, AveragePerStep: true}, 32, 32},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			n := blockedUNet(t, c.choice)
-			l := randomLesson(c.o, 4, c.h, c.w, 3)
-			sets := startSets(n, c.o)
-			want, wantLosses, err := engine(t, n, onRuntime(t)).Step(t.Context(), c.o, sets, l)
+		n := blockedUNet(t, c.choice)
+		l := randomLesson(c.o, 4, c.h, c.w, 3)
+		sets := startSets(n, c.o)
+		want, wantLosses, err := engine(t, n, onRuntime(t)).Step(t.Context(), c.o, sets, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lib := orttest.Library(t)
+		forGPU := closing(t, func(m *onnx.Model) (*ort.Session, error) {
+			m, err := lower.CUDA(m)
 			if err != nil {
-				t.Fatal(err)
+				return nil, err
 			}
-			fast := engine(t, n, lowered(t, ort.Options{Threads: 1, NoSpinning: true}))
+			return lib.Compile(m, ort.Options{Device: os.Getenv("SCRAWL_DEVICE"), Threads: 1, NoSpinning: true})
+		})
+		compare := func(t *testing.T, compile adapt.Compiler) {
+			fast := engine(t, n, compile)
 			got, gotLosses, err := fast.Step(t.Context(), c.o, sets, l)
 			if err != nil {
 				t.Fatal(err)
@@ -76,7 +89,9 @@ func TestLoweredStep(t *testing.T) {
 					}
 				}
 			}
-		})
+		}
+		t.Run(c.name, func(t *testing.T) { compare(t, lowered(t, ort.Options{Threads: 1, NoSpinning: true})) })
+		t.Run(c.name+", for GPUs", func(t *testing.T) { compare(t, forGPU) })
 	}
 }
 

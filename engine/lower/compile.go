@@ -47,8 +47,15 @@ func (c *Compiler) rewritten(m *onnx.Model, d ort.Device) (*onnx.Model, error) {
 		if t := c.probe(); t.Block != 0 {
 			return CPU(m, t)
 		}
-	case c.Half:
-		return Half(m)
+	default:
+		return c.onGPU(m)
 	}
 	return m, nil
+}
+
+func (c *Compiler) onGPU(m *onnx.Model) (*onnx.Model, error) {
+	if c.Half && !learns(m.Graph) {
+		return Half(m)
+	}
+	return CUDA(m)
 }

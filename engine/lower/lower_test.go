@@ -71,6 +71,7 @@ type layer struct {
 	batch, out, in               int
 	kernel, stride, dilation     [2]int
 	pads                         [4]int
+	group                        int // 0: one
 	height, width                int
 	bias, relu, residual, frozen bool
 }
@@ -125,12 +126,12 @@ func (l layer) model(tb rapid.TB) (*onnx.Model, map[string]*tensor.Tensor) {
 		wrt = append(wrt, name)
 		return name
 	}
-	inputs := []string{"x", weight("w", l.out, l.in, l.kernel[0], l.kernel[1])}
+	inputs := []string{"x", weight("w", l.out, l.in/max(l.group, 1), l.kernel[0], l.kernel[1])}
 	if l.bias {
 		inputs = append(inputs, weight("b", l.out))
 	}
 	y := b.Op("Conv", inputs, onnx.WithInts("kernel_shape", int64s(l.kernel[:]...)...), onnx.WithInts("strides", int64s(l.stride[:]...)...),
-		onnx.WithInts("dilations", int64s(l.dilation[:]...)...), onnx.WithInts("pads", int64s(l.pads[:]...)...))
+		onnx.WithInts("dilations", int64s(l.dilation[:]...)...), onnx.WithInts("pads", int64s(l.pads[:]...)...), onnx.WithInt("group", int64(max(l.group, 1))))
 	if l.residual {
 		y = b.Op("Add", []string{y, b.Op("Sigmoid", []string{y})})
 	}
@@ -168,6 +169,28 @@ func TestLowered(t *testing.T) {
 			t.Fatal(err)
 		}
 		same(t, run(t, lib, lowered, in), run(t, lib, m, in))
+	})
+}
+
+// TestUnfolded does the same for the form that GPUs get, which is made of standard operators and can be judged anywhere: of one
+// convolution, grouped ones among them, with sizes that follow from the input's and such that do not.
+func TestUnfolded(t *testing.T) {
+	lib := orttest.Library(t)
+	rapid.Check(t, func(t *rapid.T) {
+		l := drawLayer(t)
+		l.group = rapid.SampledFrom([]int{1, 1, 2, 4}).Draw(t, "groups")
+		l.out, l.in = l.out*l.group, l.in*l.group
+		for i, size := range []int{l.height, l.width} {
+			if size+l.pads[i]+l.pads[i+2] < (l.kernel[i]-1)*l.dilation[i]+1 {
+				t.Skip("the kernel is larger than the image")
+			}
+		}
+		m, in := l.model(t)
+		unfolded, err := lower.CUDA(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, run(t, lib, unfolded, in), run(t, lib, m, in))
 	})
 }
 
@@ -230,7 +253,7 @@ func TestHalf(t *testing.T) {
 		}
 	}
 	g := *m.Graph
-	g.Nodes = append(slices.Clone(g.Nodes), &onnx.Node{Name: "loop", Op: "Loop"})
+	g.Nodes = append(slices.Clone(g.Nodes), &onnx.Node{Name: "loop", Op: "Loop", Attrs: map[string]onnx.Attr{"body": {Kind: onnx.AttrGraph, Graph: m.Graph}}})
 	if same, err := lower.Half(&onnx.Model{Graph: &g}); err != nil || same.Graph != &g {
 		t.Errorf("a graph that learns has been changed (%v)", err)
 	}
