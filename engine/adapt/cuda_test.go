@@ -83,6 +83,9 @@ func BenchmarkOnCUDA(b *testing.B) {
 				s := adapt.Slice{X: noise(1, 1, 3, size, size), Scribble: filled(0.5, 1, 2, size, size), Marked: filled(1, 1, 1, size, size)}
 				config := adapt.Thesis()
 				config.FixedCopies, config.LearningRate = 16, 1e-6
+				if _, _, _, err := e.Interact(b.Context(), config, e.NewSets(1), s, 1); err != nil { // builds the graphs and chooses algorithms
+					b.Fatal(err)
+				}
 				total, runs := map[string]float64{}, 0
 				for b.Loop() {
 					_, _, report, err := e.Interact(b.Context(), config, e.NewSets(1), s, 1)
