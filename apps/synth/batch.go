@@ -37,6 +37,7 @@ const (
 	shareBothSigns     = 0.6  // corrections that mark missed and spilled pixels alike
 	shareSloppy        = 0.05 // strokes that slip over the border by a pixel or two
 	shareSecondLook    = 0.65 // rounds after strokes in which the answer is only looked at again
+	shareCarried       = 0.5  // rounds without strokes that are carried one slice further
 	shareFinicky       = 0.3  // corrections that do not leave the smallest errors alone
 	shareGone          = 0.5  // of vanished objects: the user marks that the object has ended
 )
@@ -275,9 +276,18 @@ func (s *seat) correct() {
 	}
 }
 
-// answered takes an answer of the network's for the previous prediction, and goes on from there.
+// answered takes an answer of the network's for the previous prediction, and goes on from there. Without strokes, that is what the
+// answer would be for a neighbouring slice: masks that are carried far have all the network's own errors in them.
 func (s *seat) answered(object []float32) {
-	copy(s.plane(channelPrevious), object)
+	previous := s.plane(channelPrevious)
+	if s.unprompted {
+		if m := morph.Threshold(object, s.target.W, s.target.H, 0.5); s.chance(shareCarried) && !m.Empty() {
+			copy(previous, s.neighbour(m, s.zoom))
+			s.expose()
+		}
+		return
+	}
+	copy(previous, object)
 	if s.fresh && s.chance(shareSecondLook) {
 		s.fresh = false
 	} else {
@@ -302,8 +312,8 @@ func (s *seat) mark(channel int, region morph.Mask) {
 }
 
 // Correct is one more round: the network's probabilities [B,K,S,S], of which the last class is the object, become the
-// previous prediction, and the users mark what is wrong with them or have the network look again. Examples that are to be solved without strokes stay as they
-// are. It fails when the shape is another, and then changes nothing.
+// previous prediction, and the users mark what is wrong with them or have the network look again. Examples that are to be solved
+// without strokes get none. It fails when the shape is another, and then changes nothing.
 func (b *Batch) Correct(probability *tensor.Tensor) error {
 	shape, want := probability.Shape(), b.Target.Shape()
 	if len(shape) != 4 || shape[0] != want[0] || shape[1] < 1 || shape[2] != want[2] || shape[3] != want[3] || probability.DType() != tensor.Float32 {
@@ -313,9 +323,6 @@ func (b *Batch) Correct(probability *tensor.Tensor) error {
 	var users sync.WaitGroup
 	for i := range b.seats {
 		s := &b.seats[i]
-		if s.unprompted {
-			continue
-		}
 		object := probability.Float32s()[(i*k+k-1)*n:][:n]
 		users.Go(func() { s.answered(object) })
 	}
