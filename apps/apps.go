@@ -22,6 +22,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"scrawl/adapters/graphcut"
 	"scrawl/adapters/scribble"
 	"scrawl/apps/interact"
 	"scrawl/apps/segment"
@@ -55,6 +56,9 @@ type Model struct {
 	Description string `yaml:"description"`
 	// Dimension is 2 for a deepgrow model whose answers are about one slice; 0 means 3.
 	Dimension int `yaml:"dimension"`
+	// GraphCut makes a model without a network, which answers strokes by their intensities and a minimum cut; see [graphcut]. It stands in
+	// place of everything that follows.
+	GraphCut *GraphCut `yaml:"graphcut"`
 	// Network names the model of this app whose network, constants and profile this one shares. It stands in place of file and of
 	// everything that follows here.
 	Network string `yaml:"network"`
@@ -74,6 +78,25 @@ type Model struct {
 	Thesis    adapt.Config          `yaml:"thesis"`
 	Hindsight adapt.HindsightConfig `yaml:"hindsight"`
 	Thickness scribble.Thickness    `yaml:"thickness"` // of strokes in the thesis's scribble mask, in pixels
+}
+
+// GraphCut are the constants of a model without a network. What app.yaml leaves out keeps its default: [graphcut.Defaults].
+type GraphCut graphcut.Options
+
+// UnmarshalYAML reads constants over the defaults. Unknown keys are errors.
+func (g *GraphCut) UnmarshalYAML(node *yaml.Node) error {
+	o := graphcut.Defaults()
+	text, err := yaml.Marshal(node)
+	if err != nil {
+		return err
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	if err := dec.Decode(&o); err != nil {
+		return err
+	}
+	*g = GraphCut(o)
+	return nil
 }
 
 func defaultModel() Model {
@@ -273,6 +296,8 @@ func (a *App) validateModel(m Model) error {
 		return fmt.Errorf("type %q: %s, %s, %s or %s is wanted", m.Type, Scribbles, DeepGrow, DeepEdit, Segmentation)
 	case m.Dimension != 0 && m.Dimension != 3 && (m.Dimension != 2 || m.Type != DeepGrow):
 		return fmt.Errorf("dimension %d: 3 is wanted, or 2 for a model of type %s", m.Dimension, DeepGrow)
+	case m.GraphCut != nil:
+		return m.validateGraphCut()
 	case m.Network == "" && (!fs.ValidPath(m.File) || path.Ext(m.File) != ".onnx"):
 		return fmt.Errorf("file %q is not an .onnx file inside the app's folder", m.File)
 	case m.Encoder != "" && (!fs.ValidPath(m.Encoder) || path.Ext(m.Encoder) != ".onnx"):
@@ -297,13 +322,29 @@ func (a *App) validateModel(m Model) error {
 	return nil
 }
 
+// validateGraphCut refuses what belongs to models with a network.
+func (m Model) validateGraphCut() error {
+	alone := defaultModel()
+	alone.Name, alone.Type, alone.Description, alone.Dimension, alone.GraphCut = m.Name, m.Type, m.Description, m.Dimension, m.GraphCut
+	switch {
+	case m.Type != Scribbles:
+		return fmt.Errorf("type %q: a graph cut answers %s", m.Type, Scribbles)
+	case !reflect.DeepEqual(m, alone):
+		return errors.New("a graph cut has no network: leave out file, input, profile and constants of learning")
+	}
+	return graphcut.Options(*m.GraphCut).Validate()
+}
+
+// HasNetwork reports whether the model describes a network of its own: it neither shares another's nor goes without.
+func (m Model) HasNetwork() bool { return m.Network == "" && m.GraphCut == nil }
+
 // Owner returns the model that describes the network of m: m itself, or the one it names.
 func (a *App) Owner(m Model) (Model, error) {
 	if m.Network == "" {
 		return m, nil
 	}
 	for _, o := range a.Models {
-		if o.Name == m.Network && o.Network == "" {
+		if o.Name == m.Network && o.HasNetwork() {
 			return o, nil
 		}
 	}
@@ -505,6 +546,9 @@ func (a *App) ReadNetwork(m Model) ([]byte, error) {
 	m, err := a.Owner(m)
 	if err != nil {
 		return nil, err
+	}
+	if m.GraphCut != nil {
+		return nil, fmt.Errorf("model %q has no network", m.Name)
 	}
 	read := a.readModel
 	if m.Encoder != "" {

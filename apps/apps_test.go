@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"scrawl/adapters/graphcut"
 	"scrawl/apps/interact"
 	"scrawl/apps/segment"
 	"scrawl/engine/adapt"
@@ -29,6 +30,9 @@ func TestBuiltinApps(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		for _, m := range app.Models {
+			if m.GraphCut != nil {
+				continue
+			}
 			loaded, err := app.Load(m, noSession)
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -241,6 +245,9 @@ func TestSharedNetworks(t *testing.T) {
 	}
 	hashes := map[string]string{}
 	for _, m := range app.Models {
+		if m.GraphCut != nil {
+			continue
+		}
 		loaded, err := app.Load(m, noSession)
 		if err != nil {
 			t.Fatal(err)
@@ -250,6 +257,43 @@ func TestSharedNetworks(t *testing.T) {
 	for _, name := range []string{"deepgrow", "deepgrow_2d", "deepedit"} {
 		if hashes[name] == "" || hashes[name] != hashes["scribbles"] {
 			t.Errorf("model %s has network %.8s, want that of scribbles, %.8s", name, hashes[name], hashes["scribbles"])
+		}
+	}
+}
+
+// A model without a network takes its constants from app.yaml and the rest from the defaults; the built-in app has the one that MONAI
+// Label's workflows name.
+func TestGraphCuts(t *testing.T) {
+	builtin, err := Open("scribbles")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(builtin.Models, func(m Model) bool { return m.Name == "Histogram+GraphCut" })
+	if at < 0 || builtin.Models[at].GraphCut == nil || *builtin.Models[at].GraphCut != GraphCut(graphcut.Defaults()) {
+		t.Fatal("the app scribbles lacks Histogram+GraphCut with its usual constants")
+	}
+	if _, err := builtin.Load(builtin.Models[at], noSession); err == nil || !strings.Contains(err.Error(), "no network") {
+		t.Errorf("loading its network: %v", err)
+	}
+	const yaml = "name: x\nmodels:\n  - {name: cut, type: scribbles, graphcut: {lamda: 5}}\n"
+	app, err := Open(writeApp(t, yaml, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := graphcut.Defaults()
+	want.Lambda = 5
+	if m := app.Models[0]; *m.GraphCut != GraphCut(want) || m.HasNetwork() {
+		t.Errorf("constants %+v, want %+v", *m.GraphCut, want)
+	}
+	for says, text := range map[string]string{
+		"answers scribbles": strings.Replace(yaml, "scribbles", "deepgrow", 1),
+		"sigma -1":          strings.Replace(yaml, "lamda: 5", "sigma: -1", 1),
+		"lambda":            strings.Replace(yaml, "lamda", "lambda", 1), // MONAI Label's spelling counts
+		"leave out file":    strings.Replace(yaml, "graphcut", "file: a.onnx, graphcut", 1),
+		"that has a file":   yaml + "  - {name: clicks, type: deepgrow, network: cut}\n",
+	} {
+		if _, err := Open(writeApp(t, text, nil)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("error %v, want one that speaks of %q", err, says)
 		}
 	}
 }

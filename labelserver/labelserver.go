@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"scrawl/adapters/dicomweb"
+	"scrawl/adapters/graphcut"
 	"scrawl/apps"
 	"scrawl/apps/interact"
 	"scrawl/engine/adapt"
@@ -124,6 +125,11 @@ func (s *Server) load(ctx context.Context, app *apps.App) ([]annotation.Entry, e
 	networks := map[string]annotation.Entry{}
 	var entries []annotation.Entry
 	for _, m := range offered {
+		if m.GraphCut != nil {
+			o := graphcut.Options(*m.GraphCut)
+			entries = append(entries, annotation.Entry{Name: m.Name, Type: m.Type, Description: m.Description, Labels: app.Labels, Cut: &o, Device: "cpu"})
+			continue
+		}
 		owner, err := app.Owner(m)
 		if err != nil {
 			return nil, err

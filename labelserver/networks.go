@@ -133,7 +133,11 @@ func (n *networks) find(model string) (servedNetwork, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.served[owner.Name], nil
+	now, ok := n.served[owner.Name]
+	if !ok {
+		return now, fmt.Errorf("model %q has no network: %w", model, annotation.NotFound)
+	}
+	return now, nil
 }
 
 // change serves a version in the place of the one that is. It is called with switching held.
@@ -218,7 +222,7 @@ func (n *networks) stamp(network string) int64 {
 func (n *networks) names() []string {
 	var all []string
 	for _, m := range n.app.Models {
-		if m.Network == "" {
+		if m.HasNetwork() {
 			all = append(all, m.Name)
 		}
 	}
@@ -378,7 +382,7 @@ func (n *networks) WithdrawModel(ctx context.Context, model string) error {
 func (n *networks) Trainees() []jobs.Trainee {
 	var all []jobs.Trainee
 	for _, m := range n.app.Models {
-		if m.Network != "" {
+		if !m.HasNetwork() {
 			continue
 		}
 		t := jobs.Trainee{Name: m.Name, Description: "Learns from the final labels: " + lowerFirst(m.Description), Labels: n.app.Labels, Classes: m.Classes.Labels()}

@@ -25,10 +25,13 @@ labels: [spleen]
 models:
   - name: Histogram+GraphCut
     type: scribbles
+    graphcut: {}
+  - name: scribbles
+    type: scribbles
     file: net.onnx
     input: {channels: [image, positive, negative, previous], grid: 32, multiple: 2}
     profile: hindsight
-  - {name: deepgrow_2d, type: deepgrow, network: Histogram+GraphCut, dimension: 2}
+  - {name: deepgrow_2d, type: deepgrow, network: scribbles, dimension: 2}
   - name: segmentation_spleen
     type: segmentation
     file: organs.onnx

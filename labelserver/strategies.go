@@ -18,7 +18,7 @@ func (s *Server) strategies() []httpapi.Strategy {
 	var rankings []strategy.Ranking
 	seen := map[string]bool{}
 	for _, e := range s.annotator.Entries() {
-		if !seen[e.Network] {
+		if !seen[e.Network] && e.Engine() != nil {
 			seen[e.Network] = true
 			rankings = append(rankings, strategy.Ranking{Model: e.Name, Scorer: scorer{s, e.Name}})
 		}

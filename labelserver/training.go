@@ -144,7 +144,7 @@ func Versions(cfg *config.Config) ([]NetworkVersions, error) {
 	store := versions.NewStore(cfg.VersionDir())
 	var all []NetworkVersions
 	for _, m := range app.Models {
-		if m.Network != "" {
+		if !m.HasNetwork() {
 			continue
 		}
 		n := NetworkVersions{Network: m.Name}

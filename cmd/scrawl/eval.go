@@ -71,6 +71,7 @@ names from it, or name=number.
 Methods stand side by side in one run, and every one meets the same annotator:
 
   full              as the app has it              frozen, hindsight, thesis   that profile
+  graphcut          MONAI Label's Histogram+GraphCut, which needs no network
   copy              no model: the last finished slice's mask, put right by hand
   manual            no model: every outline by hand
   interactive-only  thesis without consistency and averaging: the student answers
@@ -81,7 +82,7 @@ Methods stand side by side in one run, and every one meets the same annotator:
                     and 4.5; ablation is all of them
 
 A method of your own is --method NAME=PROFILE,KEY=VALUE,… with the keys of app.yaml.`,
-		Example: `  scrawl eval --set data/ct_abdomen --targets liver,spleen,aorta --methods frozen,full,copy,manual --out report
+		Example: `  scrawl eval --set data/ct_abdomen --targets liver,spleen,aorta --methods frozen,full,graphcut,copy,manual --out report
   scrawl eval --images ct.nii.gz --labels ct_labels.nii.gz --targets liver=5 --mode volume --interactions 12
   scrawl eval --set data/scribbles_medscribble --mode recorded
   scrawl eval --set data/nuclei --kinds rgb-purple --model image_only --methods ablation --series
@@ -225,6 +226,9 @@ func (f *evalFlags) described() (*apps.App, apps.Model, error) {
 		return nil, apps.Model{}, fmt.Errorf("app %q has no model %q", f.app, f.model)
 	}
 	m, err := app.Owner(app.Models[at])
+	if err == nil && m.GraphCut != nil {
+		err = fmt.Errorf("model %q has no network: name one that has with --model, and measure this one as the method %s", f.model, graphCutMethod)
+	}
 	if f.grid != 0 {
 		m.Input.Grid = f.grid
 	}

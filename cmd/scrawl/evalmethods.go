@@ -8,6 +8,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"scrawl/adapters/graphcut"
 	"scrawl/apps/evaluate"
 	"scrawl/apps/interact"
 )
@@ -28,6 +29,9 @@ var thesisVariants = map[string][]string{
 	"up-to-16":         {"thesis.fixed_copies=0", "thesis.max_copies=16"},
 	"up-to-32":         {"thesis.fixed_copies=0", "thesis.max_copies=32"},
 }
+
+// graphCutMethod is MONAI Label's method without a network.
+const graphCutMethod = "graphcut"
 
 // fullMethod is the model as the app has it.
 const fullMethod = "full"
@@ -87,6 +91,8 @@ func methodOf(name string) (evaluate.Method, error) {
 		return evaluate.Method{Name: name, Profile: interact.Profile(name)}, nil
 	case "copy":
 		return evaluate.Method{Name: name, Hand: evaluate.Copy}, nil
+	case graphCutMethod:
+		return evaluate.Method{Name: name, Profile: interact.ProfileFrozen, Model: evaluate.GraphCut{Options: graphcut.Defaults()}}, nil
 	case "manual":
 		return evaluate.Method{Name: name, Hand: evaluate.Manual}, nil
 	}
@@ -97,7 +103,7 @@ func methodOf(name string) (evaluate.Method, error) {
 	if _, err := strconv.ParseFloat(value, 64); ok && err == nil && (constant == "lambda" || constant == "alpha") {
 		return evaluate.Method{Name: name, Profile: interact.ProfileThesis, Changes: []string{"thesis." + name}}, nil
 	}
-	return evaluate.Method{}, fmt.Errorf("method %q: full, frozen, hindsight, thesis, copy, manual, %s, lambda=NUMBER, alpha=NUMBER, or one of the families %s is wanted",
+	return evaluate.Method{}, fmt.Errorf("method %q: full, frozen, hindsight, thesis, graphcut, copy, manual, %s, lambda=NUMBER, alpha=NUMBER, or one of the families %s is wanted",
 		name, strings.Join(sortedKeys(thesisVariants), ", "), strings.Join(append(sortedKeys(families), "ablation"), ", "))
 }
 
@@ -124,7 +130,7 @@ func sortedKeys[V any](m map[string]V) []string {
 func equip(methods []evaluate.Method, loaded *interact.Model, changes []string) error {
 	for i := range methods {
 		m := &methods[i]
-		if m.Hand != "" {
+		if m.Hand != "" || m.Model != nil { // it needs no network
 			continue
 		}
 		variant := *loaded

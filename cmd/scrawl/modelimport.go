@@ -218,6 +218,9 @@ func loads(_ context.Context, dir string) error {
 		return err
 	}
 	for _, m := range app.Models {
+		if m.GraphCut != nil {
+			continue
+		}
 		if _, err := app.Load(m, nil); err != nil { // nothing is compiled before it runs
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"scrawl/adapters/graphcut"
 	"scrawl/adapters/scribble"
 	"scrawl/adapters/volume"
 	"scrawl/apps/interact"
@@ -30,9 +31,11 @@ type Entry struct {
 	Dimension int
 	// Labels are offered to clients, numbered 1..N.
 	Labels []string
-	// Model is a network that segments what is marked, Segment one with classes of its own, whose labels Labels are. One of them is nil.
+	// Model is a network that segments what is marked, Segment one with classes of its own, whose labels Labels are. At most one of them is not nil.
 	Model   *interact.Model
 	Segment *segment.Model
+	// Cut are the constants of a model without a network, which learns nothing; Model and Segment are then nil.
+	Cut *graphcut.Options
 	// Profile is used unless a request asks for another.
 	Profile interact.Profile
 	// Weights is a hash of the network's file.
@@ -148,6 +151,10 @@ func (e Entry) describe() Model {
 		m.Config.Set("largest_cc", false)
 		return m
 	}
+	if e.Cut != nil {
+		e.describeCut(m.Config)
+		return m
+	}
 	profiles := []string{string(e.Profile)}
 	for _, p := range e.profiles() {
 		if p != e.Profile {
@@ -172,10 +179,13 @@ func (e Entry) profiles() []interact.Profile {
 }
 
 func (e Entry) prepare(v *volume.Volume) interact.Image {
-	if e.Segment != nil {
+	switch {
+	case e.Segment != nil:
 		return e.Segment.Prepare(v)
+	case e.Model != nil:
+		return e.Model.Prepare(v)
 	}
-	return e.Model.Prepare(v)
+	return interact.Image{Volume: v, High: 1} // a cut scales intensities itself
 }
 
 // The values of the options that clients offer. They are lists of strings because Slicer's options table shows nothing else.
@@ -224,6 +234,8 @@ func (a *Annotator) Infer(ctx context.Context, req *Request) (*Reply, error) {
 	watch := watch{start: start, pre: time.Since(start)}
 	req.progress("wait")
 	switch {
+	case e.Cut != nil:
+		return a.inferCut(ctx, e, img, req, watch)
 	case e.Type == segmentation:
 		return a.inferAutomatic(ctx, e, img, req, watch)
 	case e.Segment != nil:
@@ -581,7 +593,9 @@ func (a *Annotator) reset(l *lineage, j *job) error {
 func (a *Annotator) Forget(ctx context.Context, image ImageKey) error {
 	a.images.drop(image)
 	for _, e := range a.Entries() {
-		e.Engine().ForgetEmbeddings() // they are kept by content, not by image
+		if engine := e.Engine(); engine != nil {
+			engine.ForgetEmbeddings() // they are kept by content, not by image
+		}
 	}
 	return a.eachLineage(ctx, func(l *lineage) error {
 		for _, key := range l.imagesCalled(image) {

@@ -14,7 +14,6 @@ import (
 	"scrawl/apps"
 	"scrawl/apps/interact"
 	"scrawl/apps/segment"
-	"scrawl/engine/adapt"
 	"scrawl/labelserver/api"
 )
 
@@ -31,13 +30,6 @@ func (e Entry) lineageLabel(label string) string {
 		return allLabels
 	}
 	return label
-}
-
-func (e Entry) engine() *adapt.Engine {
-	if e.Segment != nil {
-		return e.Segment.Engine
-	}
-	return e.Model.Engine
 }
 
 // inferClasses answers strokes or clicks on a network with classes.

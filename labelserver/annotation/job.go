@@ -277,6 +277,11 @@ func coordinates(clicks []Click) [][3]int {
 
 // readOptions reads the options a user chose in the client's table. A value nobody knows is refused, one left out is the default.
 func (j *job) readOptions(params *api.Object) error {
+	j.largest, _ = params.Bool("largest_cc")
+	if j.entry.Cut != nil {
+		j.options.Profile = interact.ProfileFrozen
+		return nil
+	}
 	j.options = interact.Options{Profile: j.entry.Profile, LearnLater: true}
 	var profiles []string
 	for _, p := range j.entry.profiles() {
@@ -298,7 +303,6 @@ func (j *job) readOptions(params *api.Object) error {
 	if on, ok := params.Bool("adapt"); ok && !on {
 		j.options.Profile = interact.ProfileFrozen
 	}
-	j.largest, _ = params.Bool("largest_cc")
 	return nil
 }
 

@@ -147,7 +147,7 @@ func (a *Annotator) Uncertainty(ctx context.Context, w Work) (*volume.LabelMap, 
 // Learned implements Recall.
 func (a *Annotator) Learned(ctx context.Context, w Work) (Learning, error) {
 	f, err := a.find(ctx, w)
-	if err != nil {
+	if err != nil || f.entry.Cut != nil {
 		return Learning{}, err
 	}
 	a.mu.Lock()
@@ -163,7 +163,7 @@ func (a *Annotator) Learned(ctx context.Context, w Work) (Learning, error) {
 	}
 	defer release()
 	l := h.lineage
-	learning := Learning{Interactions: l.interactions(), OnImage: l.interactionsOn(stateKey(f.entry, f.img.hash)), Distance: interact.Distance(f.entry.engine().Network().Source(), l.learned), Loss: l.loss}
+	learning := Learning{Interactions: l.interactions(), OnImage: l.interactionsOn(stateKey(f.entry, f.img.hash)), Distance: interact.Distance(f.entry.Engine().Network().Source(), l.learned), Loss: l.loss}
 	if m := l.learned.Memory; m != nil {
 		learning.Lessons = m.Lessons
 	}

@@ -86,10 +86,13 @@ func (t Taught) File(e Entry) (file *onnx.Model, set string, err error) {
 	return file, set, err
 }
 
-// Engine runs the entry's network.
+// Engine runs the entry's network; nil for an entry without one.
 func (e Entry) Engine() *adapt.Engine {
-	if e.Segment != nil {
+	switch {
+	case e.Segment != nil:
 		return e.Segment.Engine
+	case e.Model != nil:
+		return e.Model.Engine
 	}
-	return e.Model.Engine
+	return nil
 }

@@ -21,6 +21,9 @@ func (a *Annotator) ImageUncertainty(ctx context.Context, model, user string, im
 	if err != nil {
 		return 0, err
 	}
+	if e.Cut != nil {
+		return 0, fmt.Errorf("model %q has no network that could be unsure: %w", model, Invalid)
+	}
 	img, err := a.images.get(ctx, e, im)
 	if err != nil {
 		return 0, err
