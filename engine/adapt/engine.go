@@ -247,8 +247,11 @@ func (e *Engine) Step(ctx context.Context, o StepOptions, sets []Weights, l Less
 	if err := e.feedLesson(ctx, in, l.X); err != nil {
 		return nil, nil, fmt.Errorf("learn: %w", err)
 	}
-	out, err := s.Run(ctx, in, nil)
-	if err != nil {
+	out := map[string]*tensor.Tensor{}
+	for k := range sets {
+		e.feedWeights(out, names[k].out, e.newWeights())
+	}
+	if out, err = s.Run(ctx, in, out); err != nil {
 		return nil, nil, fmt.Errorf("learn: %w", err)
 	}
 	next := make([]Weights, len(sets))
@@ -277,6 +280,15 @@ func (l Lesson) inputs(o StepOptions) map[string]*tensor.Tensor {
 		in[inDecay] = tensor.Scalar(float32(l.Decay))
 	}
 	return in
+}
+
+// newWeights returns a set for a run to write its results into: results that the runtime allocates are there twice until they are copied.
+func (e *Engine) newWeights() Weights {
+	w := make(Weights, len(e.net.params))
+	for i, t := range e.net.source {
+		w[i] = tensor.ZerosLike(t)
+	}
+	return w
 }
 
 func (e *Engine) takeWeights(out map[string]*tensor.Tensor, name func(param string) string) Weights {

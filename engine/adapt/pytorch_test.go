@@ -34,7 +34,7 @@ type twinAnswer struct {
 	Torch        string
 	Seconds, CPU float64
 	Losses       []float64
-	MiB          float64
+	MiB          peak
 }
 
 // startTwin starts PyTorch with the Python that SCRAWL_PYTHON names.
@@ -217,8 +217,18 @@ func twinThreads(tb testing.TB) int {
 	return n
 }
 
-// twinMemory is what PyTorch's steps add to the memory of a fresh process, in MiB.
-func twinMemory(b *testing.B, r rival, size, threads int) float64 {
+// peak is what memory a process that has taken two steps has used at most, in MiB, counted in three ways.
+type peak struct {
+	// Steps is what the steps have added to what was resident after one step at 32²: activations, mostly.
+	Steps float64
+	// Network is what network, sessions and steps have added to what was resident with all libraries loaded.
+	Network float64
+	// Process is all of it: what the system's tools show.
+	Process float64
+}
+
+// twinMemory is PyTorch's, in a process of its own.
+func twinMemory(b *testing.B, r rival, size, threads int) peak {
 	b.Helper()
 	t := startTwin(b, threads)
 	t.ask(b, map[string]any{"do": "prepare", "net": r.name, "size": size, "batch": 1, "channels": r.channels, "path": r.path})
@@ -226,24 +236,30 @@ func twinMemory(b *testing.B, r rival, size, threads int) float64 {
 	return t.ask(b, map[string]any{"do": "memory"}).MiB
 }
 
-// freshMemory is the same on our side: this test binary once more, at TestMemoryOfSteps.
-func freshMemory(b *testing.B, r rival, size, threads int) float64 {
+// freshMemory is ours: this test binary once more, at TestMemoryOfSteps.
+func freshMemory(b *testing.B, r rival, size, threads int) (p peak) {
 	b.Helper()
 	c := exec.CommandContext(b.Context(), os.Args[0], "-test.run", "^TestMemoryOfSteps$", "-test.v")
 	c.Env = append(os.Environ(), fmt.Sprintf("SCRAWL_MEMORY_OF=%s %d %d %d", r.path, size, r.channels, threads))
 	out, err := c.CombinedOutput()
-	_, rest, found := strings.Cut(string(out), "added MiB: ")
+	_, rest, found := strings.Cut(string(out), "peak MiB: ")
 	if err != nil || !found {
 		b.Fatalf("measure memory: %v\n%s", err, out)
 	}
-	mib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-	if err != nil {
+	if _, err := fmt.Sscan(rest, &p.Steps, &p.Network, &p.Process); err != nil {
 		b.Fatal(err)
 	}
-	return mib
+	return p
 }
 
-// TestMemoryOfSteps prints how much resident memory steps add at their peak. It runs in a process of its own, for benchmarks:
+func (p peak) report(b *testing.B, whose string) {
+	b.Helper()
+	b.ReportMetric(p.Steps, "MiB"+whose)
+	b.ReportMetric(p.Network, "network-MiB"+whose)
+	b.ReportMetric(p.Process, "process-MiB"+whose)
+}
+
+// TestMemoryOfSteps prints how much resident memory steps take at their peak. It runs in a process of its own, for benchmarks:
 // SCRAWL_MEMORY_OF holds the network's file, the images' side, their channels and the number of threads.
 func TestMemoryOfSteps(t *testing.T) {
 	what := os.Getenv("SCRAWL_MEMORY_OF")
@@ -255,6 +271,8 @@ func TestMemoryOfSteps(t *testing.T) {
 	if _, err := fmt.Sscan(what, &path, &size, &channels, &threads); err != nil {
 		t.Fatal(err)
 	}
+	compile := lowered(t, ort.Options{Threads: threads})
+	libraries := residentMiB(t, "VmRSS")
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -264,7 +282,7 @@ func TestMemoryOfSteps(t *testing.T) {
 		t.Fatal(err)
 	}
 	net := network(t, m, adapt.Trainable{})
-	e, err := adapt.NewEngine(net, []int{0}, lowered(t, ort.Options{Threads: threads}))
+	e, err := adapt.NewEngine(net, []int{0}, compile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +303,8 @@ func TestMemoryOfSteps(t *testing.T) {
 		t.Skipf("SKIPPED, the peak cannot be reset here: %v", err)
 	}
 	step(l)
-	fmt.Printf("added MiB: %.1f\n", residentMiB(t, "VmHWM")-before)
+	most := residentMiB(t, "VmHWM")
+	fmt.Printf("peak MiB: %.1f %.1f %.1f\n", most-before, most-libraries, most)
 }
 
 // residentMiB reads a line of this process's /proc/self/status.
@@ -319,12 +338,12 @@ func BenchmarkMemory(b *testing.B) {
 
 func reportMemory(b *testing.B, r rival, size int) {
 	b.Helper()
-	mib := freshMemory(b, r, size, twinThreads(b))
+	p := freshMemory(b, r, size, twinThreads(b))
 	for b.Loop() { // one measurement says it
 	}
 	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(mib, "MiB")
-	b.ReportMetric(mib*(1<<20)/float64(size*size), "B/pixel")
+	b.ReportMetric(p.Steps, "MiB")
+	b.ReportMetric(p.Steps*(1<<20)/float64(size*size), "B/pixel")
 }
 
 // BenchmarkAgainstPyTorch compares with PyTorch eager on the same number of threads (TWIN_THREADS, else 2), in turn, in one run:
@@ -332,7 +351,7 @@ func reportMemory(b *testing.B, r rival, size int) {
 //	SCRAWL_PYTHON=/path/to/python go test -run '^$' -bench AgainstPyTorch -benchtime 5x -timeout 1h ./engine/adapt
 //
 // step is one training step (forward, backward, SGD, average); augment one of 16 augmented copies, the augmentation itself included on our
-// side only; MiB what steps add at their peak to the resident memory of a process that has taken one at 32².
+// side only. Memory is resident, at its peak, in processes that do nothing else: see [peak].
 func BenchmarkAgainstPyTorch(b *testing.B) {
 	threads := twinThreads(b)
 	t := startTwin(b, threads)
@@ -361,9 +380,8 @@ func BenchmarkAgainstPyTorch(b *testing.B) {
 						b.Fatal(err)
 					}
 				}, func() twinAnswer { return t.ask(b, map[string]any{"do": "step", "steps": steps}) }, steps)
-				ours, theirs := freshMemory(b, r, size, threads), twinMemory(b, r, size, threads)
-				b.ReportMetric(ours, "MiB")
-				b.ReportMetric(theirs, "MiB-torch")
+				freshMemory(b, r, size, threads).report(b, "")
+				twinMemory(b, r, size, threads).report(b, "-torch")
 			})
 			b.Run(fmt.Sprintf("augment/%s/%d", r.name, size), func(b *testing.B) {
 				const copies = 16

@@ -87,15 +87,20 @@ func Open(path string) (*Library, error) {
 	return process.open, nil
 }
 
+// arenaRegion is how many bytes of addresses the arena takes from the system first; each further region is twice as large as the one
+// before. Systems back them with memory only where they are written to, and the lowest fitting place is. Pieces that lie in one region
+// grow together again when they are free; in regions of their own they would not.
+const arenaRegion = 1 << 30
+
 // shareArena gives all sessions one arena for what they need on the CPU while they run. Sessions of their own would each keep
-// their largest run's memory for good, and by default take twice as much of the system as they need.
+// their largest run's memory for good.
 func shareArena() error {
 	memory, err := binding.GetMemoryInfo()
 	if err != nil {
 		return err
 	}
-	const byDefault, sameAsRequested = -1, 1
-	arena, err := binding.NewArenaCfg(0, sameAsRequested, byDefault, byDefault)
+	const byDefault, doubling = -1, 0
+	arena, err := binding.NewArenaCfg(0, doubling, arenaRegion, byDefault)
 	if err != nil {
 		return err
 	}

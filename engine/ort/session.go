@@ -20,9 +20,6 @@ type Options struct {
 	// Threads is the number of threads one operator may use on the CPU, 0 for one per available core. Every session has
 	// a pool of its own.
 	Threads int
-	// DynamicShapes says that input sizes change from run to run: ONNX Runtime then plans no memory ahead, which costs
-	// time when they do not.
-	DynamicShapes bool
 	// NoSpinning lets idle threads sleep instead of spinning: slower by about a sixth on small networks, but kinder where the
 	// cores are shared with other processes.
 	NoSpinning bool
@@ -182,7 +179,9 @@ func set(opts *binding.SessionOptions, o Options) error {
 	steps := []error{
 		opts.SetIntraOpNumThreads(threads),
 		opts.SetInterOpNumThreads(1),
-		opts.SetMemPattern(!o.DynamicShapes),
+		// Planned ahead, the second run of a size, or the second step of a Loop, takes one block for all its values beside the
+		// pieces that the first one took, which stay in the arena: twice the memory, and no time won.
+		opts.SetMemPattern(false),
 		opts.SetLogSeverityLevel(binding.LoggingLevelFatal),
 		opts.AddSessionConfigEntry("session.use_env_allocators", "1"), // see shareArena
 	}

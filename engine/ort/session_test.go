@@ -215,7 +215,7 @@ func TestProviderIsTrue(t *testing.T) {
 func TestProfile(t *testing.T) {
 	lib := orttest.Library(t)
 	prefix := filepath.Join(t.TempDir(), "trace")
-	s, err := lib.NewSession(model(t, "affine"), ort.Options{Profile: prefix, DynamicShapes: true, Config: map[string]string{"session.set_denormal_as_zero": "1"}})
+	s, err := lib.NewSession(model(t, "affine"), ort.Options{Profile: prefix, Config: map[string]string{"session.set_denormal_as_zero": "1"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,8 @@ It reads one JSON request a line on standard input and answers each with one JSO
   {"do": "export", "net": NAME, "path": FILE}                    writes the network as ONNX
   {"do": "prepare", "net": NAME, "size": S, "channels": C, "batch": B, "path": FILE}   builds network and data
   {"do": "step", "steps": K} / {"do": "forward"}                 runs; seconds, CPU seconds and, for steps, the losses
-  {"do": "memory"}                                               peak resident MiB since prepare, above what it was then
+  {"do": "memory"}                                               peak resident MiB since prepare: above what it was at its end ("steps"),
+                                                                 above what the imported libraries take ("network"), and all ("process")
 
 Needs torch, segmentation_models_pytorch and onnx. Threads: environment variable TWIN_THREADS (default 2).
 """
@@ -66,6 +67,9 @@ class Twin:
         return {}
 
     def prepare(self, r):
+        if r["net"] == "unet34":
+            import segmentation_models_pytorch  # is no part of the network
+        libraries = resident("VmRSS")
         self.net = unet34() if r["net"] == "unet34" else GroupUNet(r["path"])
         # smp keeps encoder levels that a depth of 4 does not use
         self.net(torch.zeros(1, r["channels"], 32, 32)).sum().backward()
@@ -83,7 +87,7 @@ class Twin:
         self.weight = torch.full((n, 1, s, s), 1.0 / (n * s * s))
         self.marked = torch.full((n, 1, s, s), 0.05 / (n * s * s))
         open("/proc/self/clear_refs", "w").write("5")
-        self.before = resident("VmRSS")
+        self.before, self.libraries = resident("VmRSS"), libraries
         return {}
 
     def step(self, r, rate=1e-6, alpha=0.99, lam=2.0):
@@ -106,7 +110,8 @@ class Twin:
             return {"sum": float(torch.softmax(self.net(self.x), 1).sum())}
 
     def memory(self, _):
-        return {"mib": resident("VmHWM") - self.before}
+        most = resident("VmHWM")
+        return {"mib": {"steps": most - self.before, "network": most - self.libraries, "process": most}}
 
 
 twin = Twin()
