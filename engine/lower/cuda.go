@@ -58,7 +58,7 @@ func (u *unfolder) nodes(from *onnx.Graph) []*onnx.Node {
 		case len(n.Outputs) == 1 && gradients[n.Outputs[0]] != nil && p.weightGradient(gradients[n.Outputs[0]]):
 		case n.Op == "Loop" && n.Domain == "" && u.bodies[n.Attrs["body"].Graph] != nil:
 			to.Nodes = append(to.Nodes, u.loop(n))
-		default:
+		case n.Domain != "" || !p.mend(n):
 			to.Nodes = append(to.Nodes, n)
 		}
 	}
@@ -133,6 +133,60 @@ func (p *unfolding) weightGradient(n *onnx.Node) bool {
 	}
 	name := n.Outputs[0]
 	p.b.Graph.Nodes = append(p.b.Graph.Nodes, &onnx.Node{Name: name, Op: "Reshape", Inputs: []string{dw, p.b.Int64s(out, in, kernel[0], kernel[1])}, Outputs: []string{name}, Attrs: map[string]onnx.Attr{}})
+	return true
+}
+
+// mend appends a form of a node that the provider computes rightly; false where n is one.
+func (p *unfolding) mend(n *onnx.Node) bool {
+	switch n.Op {
+	case "LayerNormalization":
+		return p.fullScale(n)
+	case "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum":
+		return p.reduceNothing(n)
+	}
+	return false
+}
+
+// fullScale gives a LayerNormalization its scale and bias in the shape of what is normalised.
+func (p *unfolding) fullScale(n *onnx.Node) bool {
+	x := p.facts[n.Inputs[0]].Shape
+	axis := int(n.Int("axis", -1))
+	if axis < 0 {
+		axis += len(x)
+	}
+	if x == nil || axis < 0 || axis >= len(x) {
+		return false
+	}
+	c := *n
+	c.Inputs = slices.Clone(n.Inputs)
+	for i, v := range c.Inputs[1:] {
+		if v != "" && !slices.Equal(p.facts[v].Shape, x[axis:]) {
+			shape := p.op("Slice", p.op("Shape", n.Inputs[0]), p.b.Int64s(int64(axis)), p.b.Int64s(int64(len(x))))
+			c.Inputs[1+i] = p.op("Expand", v, shape)
+		}
+	}
+	if slices.Equal(c.Inputs, n.Inputs) {
+		return false
+	}
+	p.b.Graph.Nodes = append(p.b.Graph.Nodes, &c)
+	return true
+}
+
+// reduceNothing computes a reduction over no axis element by element.
+func (p *unfolding) reduceNothing(n *onnx.Node) bool {
+	if n.Int("noop_with_empty_axes", 0) == 0 || len(n.Inputs) > 1 && n.Inputs[1] != "" {
+		return false
+	}
+	c := &onnx.Node{Name: n.Name, Inputs: n.Inputs[:1], Outputs: n.Outputs, Attrs: map[string]onnx.Attr{}}
+	switch n.Op {
+	case "ReduceSumSquare":
+		c.Op, c.Inputs = "Mul", []string{n.Inputs[0], n.Inputs[0]}
+	case "ReduceLogSum":
+		c.Op = "Log"
+	default:
+		c.Op = "Abs"
+	}
+	p.b.Graph.Nodes = append(p.b.Graph.Nodes, c)
 	return true
 }
 
