@@ -235,9 +235,11 @@ func (r *run) byVolume(ctx context.Context) error {
 	for _, n := range r.order {
 		r.shoot(n, r.Interactions)
 	}
-	for n := range r.truth {
-		s.ByHand += r.remainder(n)
+	all := make([]int, len(r.truth))
+	for n := range all {
+		all[n] = n
 	}
+	s.ByHand = r.remainder(all...)
 	r.Series = append(r.Series, s)
 	return nil
 }

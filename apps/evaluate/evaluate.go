@@ -205,8 +205,8 @@ type Series struct {
 	Position int // 0 for the first slice of the course
 	// Points are the figures after 0, 1, … interactions. There are fewer than the protocol allows when nothing was left to draw.
 	Points []Point
-	// ByHand is the time in seconds that it takes to put right by hand what is wrong in the last answer.
-	ByHand float64
+	// ByHand is the time in seconds that it takes to bring the last answer to each of the Goals by hand.
+	ByHand [len(Goals)]float64
 }
 
 // Point is one answer measured.

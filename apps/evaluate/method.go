@@ -82,18 +82,46 @@ func (r *run) trace(n int) effort {
 	return e
 }
 
-// remainder is how long it takes, in seconds, to put right by hand whatever is wrong on a slice.
-func (r *run) remainder(n int) float64 {
-	now := r.slice(n)
+// remainder is how long it takes, in seconds, to put right by hand what is wrong on some slices, the worst first, until their Dice
+// together reaches each goal; where a goal takes more than the annotator sees, until nothing is left that is large enough.
+func (r *run) remainder(slices ...int) [len(Goals)]float64 {
+	var truth, now []morph.Mask
+	for _, n := range slices {
+		truth, now = append(truth, r.truth[n]), append(now, r.slice(n))
+	}
+	seen := append([]morph.Mask(nil), now...) // without what is too small to be corrected
+	var spent [len(Goals)]float64
 	total := 0.0
-	for {
-		missed, spilled := simulate.Regions(r.truth[n], now)
+	for goal := 0; goal < len(Goals); {
+		n, wrong := simulate.WorstSlice(truth, seen)
+		if wrong == 0 || diceOf(truth, now) >= Goals[goal] {
+			spent[goal] = total
+			goal++
+			continue
+		}
+		missed, spilled := simulate.Regions(truth[n], now[n])
 		if missed.Empty() && spilled.Empty() {
-			return total
+			seen[n] = truth[n]
+			continue
 		}
 		total += simulate.LookTime.Seconds() + simulate.OutlineTime(missed).Seconds() + simulate.OutlineTime(spilled).Seconds()
-		now = now.Or(missed).AndNot(spilled)
+		now[n] = now[n].Or(missed).AndNot(spilled)
+		seen[n] = now[n]
 	}
+	return spent
+}
+
+// diceOf is the Dice of some slices together.
+func diceOf(a, b []morph.Mask) float64 {
+	both, sum := 0, 0
+	for n := range a {
+		both += a[n].And(b[n]).Count()
+		sum += a[n].Count() + b[n].Count()
+	}
+	if sum == 0 {
+		return 1
+	}
+	return 2 * float64(both) / float64(sum)
 }
 
 // copyTo gives the next slice its mask before any work on it.

@@ -35,7 +35,7 @@ func TestWorkByHand(t *testing.T) {
 			if wanted := map[bool]float64{true: 1, false: 0}[copied]; s.Points[0].Dice != wanted {
 				t.Errorf("%s, slice %d: Dice %v before any work, want %v", course.Method, s.Slice, s.Points[0].Dice, wanted)
 			}
-			if last := s.At(3); last.Dice != 1 || s.ByHand != 0 || !copied && math.Abs(last.Traced-outline) > 1e-6 {
+			if last := s.At(3); last.Dice != 1 || s.ByHand != [3]float64{} || !copied && math.Abs(last.Traced-outline) > 1e-6 {
 				t.Errorf("%s, slice %d: %+v with %v s left, want the slice done in %v s", course.Method, s.Slice, last, s.ByHand, outline)
 			}
 		}
@@ -70,17 +70,42 @@ func TestCopiesInAVolume(t *testing.T) {
 // What interactions do not reach is finished by hand.
 func TestMinutesToGoals(t *testing.T) {
 	c := Course{OtherSeconds: 30, Series: []Series{
-		{Points: []Point{{Dice: 0.85}, {Dice: 0.97, Strokes: 2, Seconds: 3}}, ByHand: 100},
-		{Points: []Point{{Dice: 0.1}, {Dice: 0.5, Strokes: 1, Seconds: 3}}, ByHand: 60},
+		{Points: []Point{{Dice: 0.85}, {Dice: 0.92, Strokes: 2, Seconds: 3}}, ByHand: [3]float64{0, 0, 100}},
+		{Points: []Point{{Dice: 0.1}, {Dice: 0.5, Strokes: 1, Seconds: 3}}, ByHand: [3]float64{40, 50, 60}},
 	}}
-	for goal, want := range map[float64]float64{
-		0.8:  30 + 0 + (6 + 3 + 3 + 60),
-		0.95: 30 + (6 + 6 + 3) + (6 + 3 + 3 + 60),
-		0.99: 30 + (6 + 6 + 3 + 100) + (6 + 3 + 3 + 60),
+	for goal, want := range []float64{
+		30 + 0 + (6 + 3 + 3 + 40),
+		30 + (6 + 6 + 3) + (6 + 3 + 3 + 50),
+		30 + (6 + 6 + 3 + 100) + (6 + 3 + 3 + 60),
 	} {
 		if got := c.minutesTo(goal); math.Abs(got-want/60) > 1e-9 {
-			t.Errorf("to %v: %v minutes, want %v", goal, got, want/60)
+			t.Errorf("to %v: %v minutes, want %v", Goals[goal], got, want/60)
 		}
+	}
+}
+
+// By hand the worst slice comes first, and work ends at the goal: with slices 2 to 6 missing whole, slices 2 to 5 of 144 pixels, 6 of
+// 60, a Dice of 0.80 takes three of them and 0.95 four.
+func TestWhatIsLeftIsDoneByHand(t *testing.T) {
+	c := block(t)
+	e := &Evaluation{Protocol: byHand()}
+	of, err := e.task(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := of.run(e.Methods[0], turn{}, false)
+	got := r.remainder(0, 1, 2, 3, 4, 5, 6, 7)
+	large := 6 + simulate.OutlineTime(of.truth[2]).Seconds()
+	small := 6 + simulate.OutlineTime(of.truth[6]).Seconds()
+	// 2·432/(636+432) = 0.81, 2·576/(636+576) = 0.95.
+	for goal, want := range [3]float64{3 * large, 4 * large, 4 * large} {
+		if math.Abs(got[goal]-want) > 1e-6 {
+			t.Errorf("to %v: %v s, want %v", Goals[goal], got[goal], want)
+		}
+	}
+	r.put(2, of.truth[2])
+	if again := r.remainder(2, 6); math.Abs(again[2]-small) > 1e-6 || again[0] != 0 {
+		t.Errorf("one small slice of two is missing: %v s, want 0 to %v and %v to %v", again, Goals[0], small, Goals[2])
 	}
 }
 

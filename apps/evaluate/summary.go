@@ -150,7 +150,7 @@ func (c Course) row(limit int) Row {
 			to = append(to, float64(interactionsTo(s, goal, limit)))
 		}
 		r.To[i] = mean(to)
-		r.MinutesTo[i] = c.minutesTo(goal)
+		r.MinutesTo[i] = c.minutesTo(i)
 		r.SliceTo[i] = c.sliceTo(goal, limit)
 	}
 	r.Slices, r.Holding = float64(c.Slices), float64(c.Holding)
@@ -207,9 +207,9 @@ func (c Course) minutes() (user, machine float64) {
 	return user / 60, machine / 60
 }
 
-// minutesTo is what it takes a person until every series of the course has reached a goal.
-func (c Course) minutesTo(goal float64) float64 {
-	user := c.OtherSeconds
+// minutesTo is what it takes a person until every series of the course has reached one of the Goals.
+func (c Course) minutesTo(at int) float64 {
+	goal, user := Goals[at], c.OtherSeconds
 	for _, s := range c.Series {
 		reached := s.Points[0].Dice >= goal
 		for _, p := range s.Points[1:] {
@@ -220,7 +220,7 @@ func (c Course) minutesTo(goal float64) float64 {
 			reached = p.Dice >= goal
 		}
 		if !reached {
-			user += s.ByHand
+			user += s.ByHand[at]
 		}
 	}
 	return user / 60
