@@ -134,7 +134,7 @@ func (j *job) readLabel(req *Request) error {
 		return fmt.Errorf("scribbles: %w: %w", Invalid, err)
 	}
 	selected := uint16(0)
-	others := map[uint16]bool{}
+	var others [math.MaxUint16 + 1]bool // a table: it is asked for each voxel
 	for _, s := range req.LabelInfo {
 		switch id := uint16(max(s.ID, 0)); {
 		case id == 0 || s.Name == foregroundLayer || s.Name == backgroundLayer:
@@ -150,7 +150,7 @@ func (j *job) readLabel(req *Request) error {
 		// A stroke over the segment hides it in the label map; what it hid is not an edit.
 		j.uncover()
 	}
-	if len(others) > 0 {
+	if slices.Contains(others[:], true) {
 		j.protected = where(req.Label, func(l uint16) bool { return others[l] })
 		if !slices.Contains(j.protected, true) {
 			j.protected = nil

@@ -67,8 +67,9 @@ func (s *Server) renderPages() error {
 		Server     pageConfig
 		About      About
 		Prefix     string
+		Logins     bool
 		Operations []operation
-	}{pageConfig{s.o.Config.Server.Name}, s.o.About, prefix, operationsOf(description)}
+	}{pageConfig{s.o.Config.Server.Name}, s.o.About, prefix, s.o.Auth != nil, operationsOf(description)}
 	s.pages = map[string][]byte{}
 	for _, name := range []string{"annotate.html", "operator.html"} {
 		text, err := fs.ReadFile(pageFiles, "page/dist/"+name)

@@ -1,10 +1,10 @@
 // The page on which images are annotated.
-import { type ImageRef, type Info, type NextSlice, type Progress, Refused, Server } from "./protocol";
+import { type ImageRef, type Info, type Listed, type NextSlice, type Progress, Refused, Server } from "./protocol";
 import { Session, userSeconds } from "./session";
-import { type Layout, type Tool, Viewer, maxSegments } from "./viewer";
+import { type Intensities, type Layout, type Tool, Viewer, maxSegments } from "./viewer";
 import { curve, element, seconds } from "./document";
 
-const server = new Server(document.querySelector<HTMLMetaElement>('meta[name="api-prefix"]')!.content);
+const server = Server.ofPage();
 const ui = {
   images: element("images", HTMLSelectElement),
   next: element("next", HTMLButtonElement),
@@ -113,7 +113,10 @@ function options(select: HTMLSelectElement, values: [string, string][], chosen: 
 }
 
 async function listImages(chosen: string): Promise<void> {
-  const images = await server.images();
+  showImages(await server.images(), chosen);
+}
+
+function showImages(images: Listed[], chosen: string): void {
   options(
     ui.images,
     [["", images.length > 0 ? `${images.length} images` : "no images yet"], ...images.map((i): [string, string] => [i.id, i.tags.includes("final") ? `${i.id} ✓` : i.id])],
@@ -131,20 +134,19 @@ function profileText(profile: string): string {
   return { hindsight: "from finished slices", thesis: "within each slice", frozen: "nothing" }[profile] ?? profile;
 }
 
-/** Opens an image, with what was done on it before. */
-async function openImage(image: ImageRef): Promise<void> {
+/** Opens an image, with what was done on it before. Its file may be under way already. */
+async function openImage(image: ImageRef, underWay?: Promise<ArrayBuffer>): Promise<void> {
   say("Loading…");
   setBusy(true);
   try {
     session?.close();
     session = null;
-    const file = await server.volume(image);
-    const grid = await viewer.load(file);
+    const grid = await viewer.load(await (underWay ?? server.volume(image)), offerWindows);
     ui.welcome.hidden = true;
-    setWindows();
     performance.mark("picture");
-    const opened = new Session(server, image, grid, { model: ui.model.value, profile: ui.profile.value }, {
+    const opened: Session = new Session(server, image, grid, { model: ui.model.value, profile: ui.profile.value }, {
       changed: () => opened === session && refresh(),
+      told: () => opened === session && showFacts(),
       busy: setBusy,
       progress: setProgress,
       status: say,
@@ -166,12 +168,12 @@ async function openImage(image: ImageRef): Promise<void> {
   }
 }
 
-function setWindows(): void {
-  const { lowest, highest, robust } = viewer.intensities;
+/** Offers the windows that suit an image, and returns the first. */
+function offerWindows({ lowest, highest, robust }: Intensities): [number, number] {
   const ct = lowest < -500 && highest > 200;
   const windows: [string, [number, number]][] = [...(ct ? ctWindows : []), ["Automatic", robust], ["Whole range", [lowest, highest]]];
   ui.window.replaceChildren(...windows.map(([name, range]) => new Option(name, JSON.stringify(range))));
-  viewer.setRange(windows[0]![1]);
+  return windows[0]![1];
 }
 
 function select(at: number): void {
@@ -189,7 +191,7 @@ function refresh(): void {
   }
   const segment = session.current;
   viewer.show(
-    { strokes: segment!.strokes.voxels, segments: session.labels, colours: session.segments.map((s) => s.colour) },
+    { strokes: segment!.strokes.marks, segments: session.labels, colours: session.segments.map((s) => s.colour) },
     Number(ui.opacity.value) / 100,
   );
   showSegments();
@@ -234,9 +236,7 @@ function showFacts(): void {
   ui.interactions.textContent = String(s.interactions);
   ui.userTime.textContent = seconds(userSeconds(s));
   ui.serverTime.textContent = seconds(s.serverSeconds);
-  const number = session!.selected + 1;
-  const voxels = session!.labels.reduce((n, v) => n + (v === number ? 1 : 0), 0);
-  ui.millilitres.textContent = voxels > 0 ? `${millilitres((voxels * session!.grid.voxelVolume) / 1000)} ml` : "–";
+  ui.millilitres.textContent = s.voxels > 0 ? `${millilitres((s.voxels * session!.grid.voxelVolume) / 1000)} ml` : "–";
   ui.suggestion.hidden = !s.next;
   if (s.next) {
     ui.goto.textContent = `A stroke helps most on ${viewer.planeName(axisOf(s.next.plane))} slice ${s.next.index + 1}`;
@@ -466,10 +466,12 @@ function connect(): void {
     }
   };
   ui.profile.onchange = () => session && (session.options.profile = ui.profile.value);
-  viewer.onStroke = () => {
-    session?.current?.strokes.commit();
-    showFacts();
-    attempt(async () => session?.update());
+  viewer.onStroke = (changes) => {
+    const changed = session?.current?.strokes.draw(changes);
+    refresh();
+    if (changed) {
+      attempt(async () => session?.update());
+    }
   };
   viewer.onPlace = (text) => {
     ui.place.textContent = text;
@@ -538,22 +540,28 @@ function dropTarget(): void {
 }
 
 async function start(): Promise<void> {
-  viewer = await Viewer.on(ui.view);
+  const query = new URLSearchParams(location.search);
+  const id = query.get("image") ?? query.get("session");
+  const image = id === null ? null : { id, session: query.has("session") };
+  // What the server has to tell is asked for before the viewer makes itself ready, which takes as long.
+  const ask = () => ({ info: server.info(), images: server.images(), volume: image && server.volume(image) });
+  let asked = server.loginNeeded ? null : ask();
+  Object.values(asked ?? {}).forEach((answer) => void answer?.catch(() => {})); // told where it is waited for
+  viewer ??= await Viewer.on(ui.view);
   viewer.setBrush(3);
-  if ((await server.authEnabled()) && !server.loggedIn) {
+  if (!asked) {
     await login();
+    asked = ask();
   }
   ui.account.hidden = !server.loggedIn;
-  info = await server.info();
+  info = await asked.info;
   const drawn = info.models.filter((m) => m.type === "scribbles");
   options(ui.model, drawn.map((m) => [m.name, m.name]), drawn[0]?.name ?? "");
   chooseModel();
   connect();
-  const query = new URLSearchParams(location.search);
-  const id = query.get("image") ?? query.get("session");
-  await listImages(query.get("image") ?? "");
-  if (id) {
-    await openImage({ id, session: query.has("session") });
+  showImages(await asked.images, query.get("image") ?? "");
+  if (image) {
+    await openImage(image, asked.volume ?? undefined);
   } else if (ui.images.options.length === 2) {
     ui.images.selectedIndex = 1;
     await openImage({ id: ui.images.value, session: false });
@@ -568,7 +576,7 @@ Object.assign(globalThis, {
     pageOf: (voxel: [number, number, number]) => viewer.pageOf(voxel),
     size: () => session?.grid.orientation.size,
     stored: () => session && session.grid.encode(session.labels).slice(352),
-    strokeVoxels: () => session?.current?.strokes.count ?? 0,
+    strokeVoxels: () => session?.current?.strokes.marks.size ?? 0,
     goTo: (axis: number, slice: number) => viewer.goTo(axis, slice),
   },
 });

@@ -47,6 +47,12 @@ export class Grid {
     for (let z = 0; z < size[2]; z++) {
       for (let y = 0; y < size[1]; y++) {
         let stored = start[0] + start[1] + start[2] + z * step[2] + y * step[1];
+        if (along === 1) {
+          const [source, place] = toStored ? [from.subarray(shown, shown + size[0]), stored] : [from.subarray(stored, stored + size[0]), shown];
+          to.set(source, place);
+          shown += size[0];
+          continue;
+        }
         for (const end = shown + size[0]; shown < end; shown++, stored += along) {
           if (toStored) {
             to[stored] = from[shown]!;

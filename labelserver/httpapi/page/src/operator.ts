@@ -3,7 +3,7 @@
 import { curve, element, seconds } from "./document";
 import { Refused, Server } from "./protocol";
 
-const server = new Server(document.querySelector<HTMLMetaElement>('meta[name="api-prefix"]')!.content);
+const server = Server.ofPage();
 const every = 3000; // ms
 
 interface Status {

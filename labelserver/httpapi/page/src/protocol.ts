@@ -94,7 +94,16 @@ const clientKey = "scrawl-client";
 
 /** A connection to the server that the page came from. */
 export class Server {
-  constructor(private readonly prefix: string) {}
+  private constructor(
+    private readonly prefix: string,
+    private readonly logins: boolean,
+  ) {}
+
+  /** The server as the page that it sent describes it. */
+  static ofPage(): Server {
+    const { apiPrefix, logins } = document.documentElement.dataset;
+    return new Server(apiPrefix ?? "", logins !== undefined);
+  }
 
   /** The name under which this browser's work is kept. */
   readonly client = browserName();
@@ -103,9 +112,9 @@ export class Server {
     return sessionStorage.getItem(tokenKey) !== null;
   }
 
-  async authEnabled(): Promise<boolean> {
-    const answer = await fetch(this.prefix + "/auth/");
-    return answer.ok && ((await answer.json()) as { enabled?: boolean }).enabled === true;
+  /** Whether the server will refuse everything until someone logs in. */
+  get loginNeeded(): boolean {
+    return this.logins && !this.loggedIn;
   }
 
   async login(username: string, password: string): Promise<void> {

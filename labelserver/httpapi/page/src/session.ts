@@ -1,13 +1,15 @@
 // One image being annotated: its segments, their strokes, and the conversation with the server about them.
 import { Grid } from "./grid";
 import { type ImageRef, type Learned, type NextSlice, type Progress, Refused, type Server, deflate, requestID } from "./protocol";
-import { Strokes, background, object } from "./strokes";
+import { type Marks, Strokes, background, object } from "./strokes";
 
 /** A segment of the image: what the clinician calls it, and how it came about so far. */
 export interface Segment {
   name: string;
   colour: [number, number, number];
   strokes: Strokes;
+  /** How many voxels it has. */
+  voxels: number;
   interactions: number;
   serverSeconds: number;
   firstStroke: number | null;
@@ -22,10 +24,20 @@ const palette: [number, number, number][] = [
 
 /** Answers that took longer than this (in seconds) are asked for in two parts: the slices drawn on first, then the volume. */
 const quick = 0.8;
+/** Images of more voxels than this are taken to be slow until it is known. */
+const large = 4e6;
+
+/** Which values of a remembered label map belong to the segment: the segment itself, and strokes on it. */
+const rememberedSegment = 1;
+const rememberedBackground = 2;
+const rememberedObject = 3;
 
 /** What the session tells the page. */
 export interface Listener {
+  /** Strokes or segments have changed. */
   changed(): void;
+  /** What is told of a segment has changed. */
+  told(): void;
   busy(on: boolean): void;
   progress(p: Progress | null): void;
   status(text: string, problem?: boolean): void;
@@ -46,7 +58,7 @@ export class Session {
   private running = false;
   private wanted = false;
   private closed = false;
-  private volumeSeconds = 0;
+  private volumeSeconds: number;
 
   constructor(
     private readonly server: Server,
@@ -56,6 +68,7 @@ export class Session {
     private readonly listener: Listener,
   ) {
     this.labels = new Uint8Array(grid.voxels);
+    this.volumeSeconds = grid.voxels > large ? Infinity : 0;
   }
 
   get current(): Segment | null {
@@ -66,7 +79,8 @@ export class Session {
     const segment: Segment = {
       name,
       colour: palette[this.segments.length % palette.length]!,
-      strokes: new Strokes(this.grid.voxels),
+      strokes: new Strokes(),
+      voxels: 0,
       interactions: 0,
       serverSeconds: 0,
       firstStroke: null,
@@ -83,9 +97,12 @@ export class Session {
     const finished = await this.server.label(this.image);
     if (finished) {
       const map = this.grid.decode(finished.file);
-      const numbers = [...new Set(map)].filter((n) => n > 0).sort((a, b) => a - b);
-      for (const n of numbers) {
-        this.take(this.find(finished.names.get(n) ?? `segment ${n}`), (i) => map[i] === n);
+      const present = new Uint8Array(256);
+      map.forEach((n) => (present[n] = 1));
+      for (let n = 1; n < present.length; n++) {
+        if (present[n]) {
+          this.take(this.find(finished.names.get(n) ?? `segment ${n}`), map, [n]);
+        }
       }
     }
     for (const name of await this.server.labelsOf(this.image, this.options.model)) {
@@ -94,12 +111,10 @@ export class Session {
         continue;
       }
       const map = this.grid.decode(file);
-      const segment = this.segments[this.find(name) - 1]!;
-      map.forEach((v, i) => {
-        segment.strokes.voxels[i] = v === 3 ? object : v === 2 ? background : 0;
-      });
-      segment.strokes.restart();
-      this.take(this.find(name), (i) => map[i] === 1 || map[i] === 3);
+      const number = this.find(name);
+      const segment = this.segments[number - 1]!;
+      segment.strokes.restart(strokesOf(map));
+      this.take(number, map, [rememberedSegment, rememberedObject]);
       await this.askLearned(segment);
       segment.interactions = segment.learned?.on_image ?? 0;
     }
@@ -116,16 +131,24 @@ export class Session {
     return this.segments.length;
   }
 
-  /** Gives a segment the voxels for which mask holds; other segments keep theirs. */
-  private take(number: number, mask: (voxel: number) => boolean): void {
+  /** Gives a segment the voxels at which a map has one of some values; other segments keep theirs. */
+  private take(number: number, map: Uint8Array, values: number[]): void {
+    const belongs = new Uint8Array(256);
+    values.forEach((v) => (belongs[v] = 1));
     const labels = this.labels;
+    let voxels = 0;
     for (let i = 0; i < labels.length; i++) {
-      if (mask(i)) {
-        labels[i] ||= number;
-      } else if (labels[i] === number) {
-        labels[i] = 0;
+      const was = labels[i]!;
+      if (belongs[map[i]!] === 0) {
+        if (was === number) {
+          labels[i] = 0;
+        }
+      } else if (was === 0 || was === number) {
+        labels[i] = number;
+        voxels++;
       }
     }
+    this.segments[number - 1]!.voxels = voxels;
   }
 
   /** Sends the strokes of the selected segment. While an answer is under way, the newest strokes wait for it. */
@@ -193,8 +216,7 @@ export class Session {
         if (this.closed) {
           return { seconds, undone };
         }
-        const mask = this.grid.decode(file);
-        this.take(at + 1, (i) => mask[i] !== 0);
+        this.take(at + 1, this.grid.decode(file), [1]);
         segment.serverSeconds += seconds;
         segment.next = scrawl.next_slice ?? null;
         this.listener.status(describe(undone, scrawl.note, seconds));
@@ -230,11 +252,8 @@ export class Session {
   private withStrokes(segment: Segment): Uint8Array {
     const map = this.labels.slice();
     const backgroundNumber = this.segments.length + 1;
-    const strokes = segment.strokes.voxels;
-    for (let i = 0; i < map.length; i++) {
-      if (strokes[i] !== 0) {
-        map[i] = strokes[i] === object ? backgroundNumber + 1 : backgroundNumber;
-      }
+    for (const [at, stroke] of segment.strokes.marks) {
+      map[at] = stroke === object ? backgroundNumber + 1 : backgroundNumber;
     }
     return map;
   }
@@ -262,7 +281,7 @@ export class Session {
   private async askLearned(segment: Segment): Promise<boolean> {
     try {
       segment.learned = await this.server.learned(this.image, { model: this.options.model, label: segment.name });
-      this.listener.changed();
+      this.listener.told();
       return true;
     } catch {
       return false; // only a display; the next interaction asks again
@@ -284,7 +303,7 @@ export class Session {
       propagate: "slice",
     });
     segment.learned = null;
-    this.take(number, () => false);
+    this.take(number, this.labels, []);
     await this.update();
   }
 
@@ -313,6 +332,19 @@ export class Session {
 /** Seconds from a segment's first stroke to its last, less what the server took. */
 export function userSeconds(s: Segment): number {
   return s.firstStroke === null ? 0 : Math.max(0, (s.lastStroke - s.firstStroke) / 1000 - s.serverSeconds);
+}
+
+/** The strokes of a remembered label map. */
+function strokesOf(map: Uint8Array): Marks {
+  const marks = new Map<number, number>();
+  for (let i = 0; i < map.length; i++) {
+    if (map[i] === rememberedObject) {
+      marks.set(i, object);
+    } else if (map[i] === rememberedBackground) {
+      marks.set(i, background);
+    }
+  }
+  return marks;
 }
 
 function describe(undone: boolean, note: string | undefined, seconds: number): string {

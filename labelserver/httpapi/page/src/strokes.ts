@@ -5,21 +5,18 @@
 export const object = 1;
 export const background = 2;
 
-interface Sparse {
-  at: Uint32Array;
-  value: Uint8Array;
-}
+/** Voxels under strokes, by their place in the viewer's order, with object or background: few of the millions that a volume has. */
+export type Marks = ReadonlyMap<number, number>;
 
-/** The strokes of a segment on a grid, in the viewer's order of voxels: 0, object or background. */
+/** The strokes of a segment. */
 export class Strokes {
-  readonly voxels: Uint8Array;
-  private past: Sparse[] = [];
-  private future: Sparse[] = [];
-  private now: Sparse;
+  private past: Marks[] = [];
+  private future: Marks[] = [];
+  private now: Marks = new Map();
 
-  constructor(count: number) {
-    this.voxels = new Uint8Array(count);
-    this.now = sparse(this.voxels);
+  /** What is drawn now. Each change makes a new set. */
+  get marks(): Marks {
+    return this.now;
   }
 
   get canUndo(): boolean {
@@ -31,31 +28,42 @@ export class Strokes {
   }
 
   get empty(): boolean {
-    return this.now.at.length === 0;
+    return this.now.size === 0;
   }
 
-  /** Number of voxels under strokes. */
-  get count(): number {
-    return this.now.at.length;
-  }
-
-  /** Takes what is in voxels now as a new state. */
-  commit(): void {
-    this.past.push(this.now);
-    this.future = [];
-    this.now = sparse(this.voxels);
-  }
-
-  /** Starts anew from what is in voxels, without a history. */
-  restart(): void {
-    this.past = [];
-    this.future = [];
-    this.now = sparse(this.voxels);
+  /** Draws over what is there: voxels with their new values, 0 where a stroke was erased. Tells whether that changed anything. */
+  draw(changes: Marks): boolean {
+    const next = new Map(this.now);
+    let changed = false;
+    for (const [at, value] of changes) {
+      changed ||= (next.get(at) ?? 0) !== value;
+      if (value === 0) {
+        next.delete(at);
+      } else {
+        next.set(at, value);
+      }
+    }
+    if (changed) {
+      this.become(next);
+    }
+    return changed;
   }
 
   clear(): void {
-    this.voxels.fill(0);
-    this.commit();
+    this.become(new Map());
+  }
+
+  private become(next: Marks): void {
+    this.past.push(this.now);
+    this.future = [];
+    this.now = next;
+  }
+
+  /** Starts anew from a set, without a history. */
+  restart(marks: Marks): void {
+    this.past = [];
+    this.future = [];
+    this.now = marks;
   }
 
   undo(): void {
@@ -66,27 +74,11 @@ export class Strokes {
     this.step(this.future, this.past);
   }
 
-  private step(from: Sparse[], to: Sparse[]): void {
+  private step(from: Marks[], to: Marks[]): void {
     const state = from.pop();
-    if (!state) {
-      return;
+    if (state) {
+      to.push(this.now);
+      this.now = state;
     }
-    to.push(this.now);
-    this.now = state;
-    this.voxels.fill(0);
-    state.at.forEach((at, i) => {
-      this.voxels[at] = state.value[i]!;
-    });
   }
-}
-
-function sparse(voxels: Uint8Array): Sparse {
-  const at: number[] = [];
-  voxels.forEach((v, i) => {
-    if (v !== 0) {
-      at.push(i);
-    }
-  });
-  const places = Uint32Array.from(at);
-  return { at: places, value: Uint8Array.from(places, (i) => voxels[i]!) };
 }

@@ -1,7 +1,8 @@
 // The viewer: NiiVue with strokes and masks in its one drawing layer.
-import { DRAG_MODE, NVImage, Niivue, SHOW_RENDER, SLICE_TYPE } from "@niivue/niivue";
+import { DRAG_MODE, NVImage, type Niivue, SHOW_RENDER, SLICE_TYPE } from "@niivue/niivue";
 import { Grid, type Orientation } from "./grid";
-import { background, object } from "./strokes";
+import { Slices } from "./slices";
+import { type Marks, background, object } from "./strokes";
 
 /** The first value of the drawing layer that stands for a segment; below are nothing and the strokes. */
 const firstSegment = 3;
@@ -23,30 +24,40 @@ const planes: Record<Exclude<Layout, "all">, SLICE_TYPE> = {
   sagittal: SLICE_TYPE.SAGITTAL,
 };
 
-/** What is shown over the image. All arrays are in the viewer's order of voxels. */
+/** What is shown over the image. */
 export interface Layers {
-  strokes: Uint8Array;
-  /** Number of the segment of each voxel, 0 for none. */
+  strokes: Marks;
+  /** Number of the segment of each voxel in the viewer's order, 0 for none. */
   segments: Uint8Array;
   /** Colours of the segments 1, 2, … as [red, green, blue]. */
   colours: [number, number, number][];
 }
 
+/** An image's lowest and highest intensity, and those between which nearly all voxels lie. */
+export interface Intensities {
+  lowest: number;
+  highest: number;
+  robust: [number, number];
+}
+
 export class Viewer {
-  private readonly nv: Niivue;
+  private readonly nv: Slices;
+  /** The value that the drawing has for each voxel before the pen touches it. */
   private shown = new Uint8Array();
+  /** Which of those are strokes. */
+  private marks: Marks = new Map();
   private layers: Layers | null = null;
   private uncertainty: NVImage | null = null;
   private tool: Tool = "object";
   grid: Grid | null = null;
 
-  /** Called when a stroke has been drawn or erased: the voxels that changed have their new values in layers.strokes. */
-  onStroke: () => void = () => {};
+  /** Called with the voxels over which the pen has gone, and their new values: object, background, or 0 for erased. */
+  onStroke: (changes: Marks) => void = () => {};
   /** Called with a text about the place under the cross. */
   onPlace: (text: string) => void = () => {};
 
   private constructor(private readonly canvas: HTMLCanvasElement) {
-    this.nv = new Niivue({
+    this.nv = new Slices({
       dragAndDropEnabled: false,
       isRadiologicalConvention: true,
       multiplanarShowRender: SHOW_RENDER.NEVER,
@@ -61,6 +72,9 @@ export class Viewer {
       loadingText: "",
       logLevel: "error",
       maxDrawUndoBitmaps: 0,
+      // Two strokes of a finger in quick succession are two strokes, and a long one is no wish for another window.
+      doubleTouchTimeout: 0,
+      longTouchTimeout: 2 ** 31 - 1,
     });
     this.nv.drawOpacity = 1;
     // The history is kept elsewhere, and copies of the whole drawing at each stroke cost time.
@@ -80,12 +94,14 @@ export class Viewer {
     return viewer;
   }
 
-  /** Shows an image, given as a NIfTI file, and nothing over it. */
-  async load(file: ArrayBuffer): Promise<Grid> {
+  /** Shows an image, given as a NIfTI file, and nothing over it, in the window that is chosen for its intensities. */
+  async load(file: ArrayBuffer, window: (i: Intensities) => [number, number]): Promise<Grid> {
     this.nv.setDrawingEnabled(false);
     this.nv.closeDrawing();
     this.uncertainty = null;
     const image = await NVImage.loadFromUrl({ url: "image.nii", name: "image.nii", buffer: file } as Parameters<typeof NVImage.loadFromUrl>[0]);
+    const range: [number, number] = [image.robust_min!, image.robust_max!];
+    [image.cal_min, image.cal_max] = window({ lowest: image.global_min!, highest: image.global_max!, robust: range });
     this.nv.volumes = [];
     this.nv.addVolume(image);
     const dims = image.dimsRAS!;
@@ -96,23 +112,12 @@ export class Viewer {
     };
     this.grid = new Grid(file, orientation);
     this.shown = new Uint8Array(this.grid.voxels);
-    this.nv.createEmptyDrawing();
+    this.marks = new Map();
     this.layers = null;
+    this.nv.createEmptyDrawing();
+    this.nv.clickToSegmentGrowingBitmap = null; // a tool that this page does not offer
+    this.nv.drawNow();
     return this.grid;
-  }
-
-  /** The image's lowest and highest intensity, and those between which nearly all voxels lie. */
-  get intensities(): { lowest: number; highest: number; robust: [number, number] } {
-    const image = this.nv.volumes[0]!;
-    let lowest = Infinity;
-    let highest = -Infinity;
-    const voxels = image.img!; // NiiVue's own range is that of the middle of the image
-    for (let i = 0; i < voxels.length; i++) {
-      const v = voxels[i]!;
-      lowest = v < lowest ? v : lowest;
-      highest = v > highest ? v : highest;
-    }
-    return { lowest, highest, robust: [image.robust_min ?? lowest, image.robust_max ?? highest] };
   }
 
   setRange(range: [number, number]): void {
@@ -143,18 +148,59 @@ export class Viewer {
     }
   }
 
-  /** Shows strokes and segments. The viewer keeps the layers and writes strokes into them. */
+  /** Shows strokes and segments. */
   show(layers: Layers, opacity: number): void {
     this.layers = layers;
     this.nv.drawLut = { lut: lutOf(layers.colours, opacity), labels: [] };
-    const { strokes, segments } = layers;
-    for (let i = 0; i < this.shown.length; i++) {
-      this.shown[i] = valueOf(strokes[i]!, segments[i]!);
-    }
-    this.nv.drawBitmap!.set(this.shown);
-    this.nv.updateGLVolume(); // colours and drawing
+    this.nv.refreshColormaps();
+    this.paint(layers);
     this.nv.refreshDrawing(true);
     this.useTool(this.tool);
+  }
+
+  /** Brings the drawing up to date, and notes which part of it changed. */
+  private paint({ strokes, segments }: Layers): void {
+    const drawing = this.nv.drawBitmap!;
+    const shown = this.shown;
+    const { size } = this.grid!.orientation;
+    const area = size[0] * size[1];
+    const set = (at: number, value: number) => {
+      if (shown[at] !== value || drawing[at] !== value) {
+        shown[at] = drawing[at] = value;
+        this.nv.changed.add([at % size[0], Math.floor((at % area) / size[0]), Math.floor(at / area)], 0, size);
+      }
+    };
+    if (this.marks !== strokes) {
+      for (const at of this.marks.keys()) {
+        if (!strokes.has(at)) {
+          set(at, segmentValue(segments[at]!));
+        }
+      }
+    }
+    for (let z = 0, at = 0; z < size[2]; z++) {
+      for (let y = 0; y < size[1]; y++) {
+        let first = -1;
+        let last = -1;
+        for (let x = 0; x < size[0]; x++, at++) {
+          const segment = segments[at]!;
+          const value = segment === 0 ? 0 : segment + firstSegment - 1; // segmentValue, for each of millions of voxels
+          const was = shown[at]!;
+          if (was !== value && (was === 0 || was >= firstSegment)) {
+            shown[at] = drawing[at] = value;
+            first = first < 0 ? x : first;
+            last = x;
+          }
+        }
+        if (first >= 0) {
+          this.nv.changed.add([first, y, z], 0, size);
+          this.nv.changed.add([last, y, z], 0, size);
+        }
+      }
+    }
+    for (const [at, value] of strokes) {
+      set(at, value);
+    }
+    this.marks = strokes;
   }
 
   /** Shows how unsure an answer is over the image, or nothing. */
@@ -203,6 +249,7 @@ export class Viewer {
 
   /** Where a voxel in the viewer's order lies on the page, in pixels of the window; null when no shown slice holds it. */
   pageOf(voxel: [number, number, number]): { x: number; y: number } | null {
+    this.nv.drawNow();
     const at = this.nv.frac2canvasPos(this.nv.vox2frac(voxel as unknown as Parameters<typeof this.nv.vox2frac>[0]));
     if (!at) {
       return null;
@@ -214,29 +261,30 @@ export class Viewer {
 
   /** Reads what NiiVue's pen has drawn: new strokes, or strokes erased. A pen over a segment leaves the segment as it was. */
   private takeDrawing(): void {
-    const drawn = this.nv.drawBitmap;
-    if (!drawn || !this.layers) {
+    const drawing = this.nv.drawBitmap;
+    const { pen } = this.nv;
+    if (!drawing || !this.layers || pen.empty) {
       return;
     }
-    const { strokes, segments } = this.layers;
-    let touched = false;
-    let changed = false;
-    for (let i = 0; i < drawn.length; i++) {
-      const value = drawn[i]!;
-      if (value === this.shown[i]) {
-        continue;
+    const { size } = this.grid!.orientation;
+    const changes = new Map<number, number>();
+    for (let z = pen.low[2]!; z <= pen.high[2]!; z++) {
+      for (let y = pen.low[1]!; y <= pen.high[1]!; y++) {
+        for (let x = pen.low[0]!; x <= pen.high[0]!; x++) {
+          const at = (z * size[1] + y) * size[0] + x;
+          const value = drawing[at]!;
+          if (value !== this.shown[at]) {
+            changes.set(at, value);
+            drawing[at] = this.shown[at]!; // until it is shown as what it has become
+          }
+        }
       }
-      touched = true;
-      changed ||= strokes[i] !== value;
-      strokes[i] = value;
-      this.shown[i] = drawn[i] = valueOf(value, segments[i]!);
     }
-    if (touched) {
-      this.nv.refreshDrawing(true);
+    for (const corner of [pen.low, pen.high]) {
+      this.nv.changed.add(corner, 0, size);
     }
-    if (changed) {
-      this.onStroke();
-    }
+    pen.clear();
+    this.onStroke(changes);
   }
 }
 
@@ -253,8 +301,9 @@ function placeText(place: Place): string {
   return `R ${mm[0]}  A ${mm[1]}  S ${mm[2]} mm${value === undefined ? "" : `   intensity ${Number(value.toPrecision(5))}`}`;
 }
 
-function valueOf(stroke: number, segment: number): number {
-  return stroke !== 0 ? stroke : segment !== 0 ? segment + firstSegment - 1 : 0;
+/** The drawing's value for a segment. */
+function segmentValue(segment: number): number {
+  return segment === 0 ? 0 : segment + firstSegment - 1;
 }
 
 function lutOf(colours: [number, number, number][], opacity: number): Uint8ClampedArray {
