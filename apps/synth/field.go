@@ -12,6 +12,7 @@ type canvas struct {
 	image   []float32
 	overlay []float32 // intensities that no label explains, such as ribs in a projection
 	layered bool      // whether overlay is in use
+	merged  []uint8   // a label that shall look like another, and that one; empty mostly
 	drawn   [256]float32
 	noisy   float32 // standard deviation of the noise, in the units of drawn, the labels' intensities
 	scratch [4][]float32

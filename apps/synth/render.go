@@ -26,6 +26,17 @@ func (c *canvas) render(scene string) string {
 	if modality == "fluorescence" {
 		c.stain(&l)
 	}
+	if len(c.merged) == 2 {
+		other, of := c.merged[0], c.merged[1]
+		differ := 0.015 * c.spread(&l)
+		if modality == "ct" { // air and bone make its spread
+			differ = 0.005
+		}
+		l.mean[other] = l.mean[of] + float32(differ*c.NormFloat64())
+		if c.chance(0.7) {
+			l.texture[other] = l.texture[of]
+		}
+	}
 	c.drawn, c.noisy = l.mean, 0
 	for i, label := range c.labels {
 		c.image[i] = l.mean[label]
@@ -363,7 +374,7 @@ func (c *canvas) visible(object morph.Mask) bool {
 				least = min(least, float32(math.Abs(float64(c.drawn[l]-c.drawn[c.labels[i]]))))
 			}
 		}
-		if least > 0.6*c.noisy+0.004 {
+		if least > 0.75*c.noisy+0.004 {
 			seen++
 		}
 	}

@@ -251,6 +251,19 @@ func (c *canvas) abdomen(cx, cy, a, b, back float64) {
 			}
 		},
 	}
+	if c.chance(0.5) { // muscles beside the spine, and the diaphragm's crura, sheets that lie on it and on the aorta
+		l := c.label(soft)
+		for _, side := range []float64{-1, 1} {
+			r := a * c.between(0.07, 0.14)
+			muscle := c.star(cx+side*a*c.between(0.18, 0.27), cy+back+a*c.between(-0.08, 0.08), r, r*c.between(0.6, 1), c.between(0, 3), 0.1)
+			c.paint(&muscle, 1, l, -1)
+			if c.chance(0.6) {
+				length := a * c.between(0.1, 0.22)
+				crus := c.star(cx+side*a*c.between(0.05, 0.16), cy+back-a*c.between(0.12, 0.26), length, length*c.between(0.15, 0.35), side*c.between(0.2, 1.2), 0.15)
+				c.paint(&crus, 1, l, -1)
+			}
+		}
+	}
 	c.Shuffle(len(paints), func(i, j int) { paints[i], paints[j] = paints[j], paints[i] })
 	for _, paint := range paints {
 		if c.chance(0.8) {

@@ -118,6 +118,9 @@ func scramble(i uint64) uint64 {
 	return i ^ i>>31
 }
 
+// shareAlike of the objects touch something that looks like them, where anything suits.
+const shareAlike = 0.4
+
 func (g *Generator) attempt() (Example, bool) {
 	kind := g.scene()
 	target, ok := g.chooseTarget()
@@ -127,6 +130,12 @@ func (g *Generator) attempt() (Example, bool) {
 	vanished := g.chance(g.opts.Vanished)
 	if vanished {
 		vanished = g.remove(target)
+	}
+	g.merged = g.merged[:0]
+	if g.chance(shareAlike) {
+		if other, of, found := g.alike(target); found {
+			g.merged = append(g.merged, other, of)
+		}
 	}
 	kind += " " + g.render(kind)
 	if !vanished && !g.visible(target) && !g.chance(0.1) {

@@ -59,7 +59,7 @@ func TestGolden(t *testing.T) {
 	for range 20 {
 		all = append(all, g.Next())
 	}
-	const want = "29f4de8138f5d317"
+	const want = "43412fe4a0a42f4e"
 	if got := fingerprint(all...); got != want {
 		t.Errorf("examples hash to %s, want %s: the drawing has changed; update the hash if that is wanted", got, want)
 	}
@@ -131,6 +131,34 @@ func TestPicturesHaveContrast(t *testing.T) {
 	}
 	if flat > 4 {
 		t.Errorf("%d of 200 pictures show nothing", flat)
+	}
+}
+
+// TestNeighboursLookAlike sees that many objects touch something of nearly their own intensity, which is a label of its own and lies
+// along less than half of their border.
+func TestNeighboursLookAlike(t *testing.T) {
+	g := New(11, Options{Vanished: -1})
+	n, merged := 150, 0
+	for range n {
+		g.Next()
+		if len(g.merged) != 2 {
+			continue
+		}
+		merged++
+		other, of := g.merged[0], g.merged[1]
+		if other == of || other == 0 || int(other) >= g.count {
+			t.Errorf("label %d shall look like label %d, of %d", other, of, g.count)
+		}
+		lo, hi := g.drawn[0], g.drawn[0]
+		for _, v := range g.drawn[:g.count] {
+			lo, hi = min(lo, v), max(hi, v)
+		}
+		if d := g.drawn[other] - g.drawn[of]; math.Abs(float64(d)) > 0.1*float64(hi-lo)+1e-3 {
+			t.Errorf("labels that shall look alike differ by %v, in a picture of %v to %v", d, lo, hi)
+		}
+	}
+	if merged < n/8 || merged > n/2 {
+		t.Errorf("%d of %d objects touch something that looks like them", merged, n)
 	}
 }
 

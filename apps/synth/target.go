@@ -74,6 +74,33 @@ func (c *canvas) asDrawn(m morph.Mask) morph.Mask {
 	return part
 }
 
+// alike finds a label that touches the object along a part of its border, as the liver does a kidney, to be given the same intensity:
+// what then tells where the object ends is its shape alone.
+func (c *canvas) alike(object morph.Mask) (other, of uint8, found bool) {
+	var around, inside [256]int
+	ring, most := 0, 0
+	near := object.Dilate(1.5)
+	for i, b := range near.Bits {
+		switch {
+		case object.Bits[i]:
+			if inside[c.labels[i]]++; inside[c.labels[i]] > most {
+				most, of = inside[c.labels[i]], c.labels[i]
+			}
+		case b:
+			around[c.labels[i]]++
+			ring++
+		}
+	}
+	longest := 0
+	for l, n := range around {
+		touches := n > ring/20 && n < ring*9/20
+		if t := c.tissues[l]; touches && n > longest && l != 0 && t != air && t != outside && inside[l] == 0 {
+			longest, other, found = n, uint8(l), true
+		}
+	}
+	return other, of, found
+}
+
 // remove gives the object's pixels the label that most of its surroundings have, so that nothing of it is seen. It reports
 // whether there are surroundings.
 func (c *canvas) remove(object morph.Mask) bool {
