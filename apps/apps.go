@@ -710,6 +710,14 @@ func (a *App) readModel(name string) ([]byte, error) {
 	if len(data) > maxModel {
 		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxModel)
 	}
+	beside, err := fs.Sub(a.files, path.Dir(name))
+	if err != nil {
+		return nil, err
+	}
+	data, err = onnx.Inline(data, beside, maxModel)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
 	return data, nil
 }
 

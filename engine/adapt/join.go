@@ -21,9 +21,9 @@ type TwoParts struct {
 	// Maps are the channels that are shown to the decoder as maps [N,Cp,G,G], in this order.
 	Maps []int
 	// Points is the number of points that the decoder is given as point_coords [1,P,2] (x and y in pixels of the grid) and point_labels
-	// [1,P] (1 on the object, 0 beside it, −1 and both coordinates 0 for no point); 0 for none. PointMap is the channel that holds them,
-	// each as one pixel that is not 0: above it for points on the object, below it for points beside it. The decoder sees the P largest
-	// magnitudes, in falling order.
+	// [1,P] (1 on the object, 0 beside it, −1 and both coordinates 0 for no point), or, as Hugging Face's exports call them, input_points [N,1,P,2]
+	// and input_labels [N,1,P] (−10 for no point); 0 for none. PointMap is the channel that holds them, each as one pixel that is not 0: above it
+	// for points on the object, below it for points beside it. The decoder sees the P largest magnitudes, in falling order.
 	Points, PointMap int
 	// Previous is the channel that holds the logits of the previous prediction, for a decoder with the inputs mask_input [1,1,m,m] and
 	// has_mask_input [1]; −1 for none. A channel of zeros is no prediction.
@@ -32,13 +32,34 @@ type TwoParts struct {
 	Mask int
 }
 
-// The names of a decoder's inputs for prompts, as exports of Segment Anything call them.
+// The names of a decoder's inputs for prompts, as exports of Segment Anything call them: the authors' own script, and Hugging Face's.
 const (
 	pointCoords  = "point_coords"
 	pointLabels  = "point_labels"
+	inputPoints  = "input_points"
+	inputLabels  = "input_labels"
 	maskInput    = "mask_input"
 	hasMaskInput = "has_mask_input"
+	origImSize   = "orig_im_size" // height and width that the answer is enlarged to
 )
+
+// answers are the names of a decoder's outputs that hold logits on the decoder's own grid, where it is not the first output that does.
+var answers = []string{"low_res_masks", "pred_masks"}
+
+// TakesPoints reports whether a decoder is given points, and how many: 0 for any number.
+func TakesPoints(decoder *onnx.Model) (points int, takes bool) {
+	for _, v := range decoder.Graph.Inputs {
+		if v.Name != pointLabels && v.Name != inputLabels || len(v.Shape) == 0 {
+			continue
+		}
+		last := v.Shape[len(v.Shape)-1]
+		if !last.Known() {
+			return 0, true
+		}
+		return int(last.Size), true
+	}
+	return 0, false
+}
 
 // TakesMask reports whether a decoder is shown the previous prediction by an input of its own, rather than in a map.
 func TakesMask(decoder *onnx.Model) bool {
@@ -58,6 +79,7 @@ const (
 // grid is enlarged linearly, so that losses and answers are on the images' own. The network made is an ordinary one with one input, and can
 // be stored as one file; [NewNetwork] knows the parts again, and an [Engine] of it runs the encoder once for each image.
 func Join(encoder, decoder *onnx.Model, p TwoParts) (*onnx.Model, error) {
+	decoder = answering(decoder)
 	written := constants(decoder.Graph)
 	parts := [2]*onnx.Graph{}
 	for i, m := range []*onnx.Model{encoder, decoder} {
@@ -87,6 +109,17 @@ func Join(encoder, decoder *onnx.Model, p TwoParts) (*onnx.Model, error) {
 	return model(g), nil
 }
 
+// answering is the decoder with its logits for its only output.
+func answering(decoder *onnx.Model) *onnx.Model {
+	at := slices.IndexFunc(decoder.Graph.Outputs, func(v onnx.Value) bool { return slices.Contains(answers, v.Name) })
+	if at < 0 {
+		return decoder
+	}
+	m, g := *decoder, *decoder.Graph
+	m.Graph, g.Outputs = &g, g.Outputs[at:at+1]
+	return &m
+}
+
 // joiner is a network being joined.
 type joiner struct {
 	TwoParts
@@ -94,6 +127,7 @@ type joiner struct {
 	written          map[string]bool
 	b                *onnx.Builder
 	batch            onnx.Dim
+	points           points
 }
 
 // batches reports whether both parts say that they take batches: Segment Anything's decoder reads a first axis as prompts of one image.
@@ -125,7 +159,7 @@ func (j *joiner) shape(dims ...int) onnx.Shape {
 }
 
 func (j *joiner) join(batch onnx.Dim) (*onnx.Graph, error) {
-	j.batch = batch
+	j.batch, j.points = batch, points{}
 	g := &onnx.Graph{Name: "joined", Inputs: []onnx.Value{{Name: joinedInput, DType: tensor.Float32, Shape: j.shape(j.Channels, j.Grid, j.Grid)}}}
 	j.b = onnx.NewBuilder(g, joining)
 	image, err := j.image()
@@ -250,8 +284,8 @@ func (j *joiner) match(embeddings []onnx.Value, names map[string]string) (map[st
 		return nil, fmt.Errorf("the decoder, which takes %s, does not take what the encoder answers as %s", described(j.decoder.Inputs), described(left))
 	case maps:
 		return nil, fmt.Errorf("the decoder, which takes %s, has no input for the prompts' %d channels [1,%[2]d,%d,%[3]d]", described(j.decoder.Inputs), len(j.Maps), j.Grid)
-	case j.Points > 0 && (given[pointCoords] == "" || given[pointLabels] == ""):
-		return nil, fmt.Errorf("the decoder, which takes %s, has no inputs %s and %s for points", described(j.decoder.Inputs), pointCoords, pointLabels)
+	case j.Points > 0 && (given[pointCoords] == "" || given[pointLabels] == "") && (given[inputPoints] == "" || given[inputLabels] == ""):
+		return nil, fmt.Errorf("the decoder, which takes %s, has no inputs %s and %s, or %s and %s, for points", described(j.decoder.Inputs), pointCoords, pointLabels, inputPoints, inputLabels)
 	case j.Previous >= 0 && given[maskInput] == "":
 		return nil, fmt.Errorf("the decoder, which takes %s, has no input %s for the previous prediction", described(j.decoder.Inputs), maskInput)
 	}
@@ -283,24 +317,33 @@ func (j *joiner) offered() string {
 
 // prompts are the makers of a decoder's inputs for prompts that go by names.
 func (j *joiner) prompts() map[string]func(in onnx.Value) (string, error) {
-	var coords, labels string
 	check := func(in onnx.Value, dims ...int) error {
 		if j.Points == 0 || !fits(in.Shape, j.shape(dims...)) {
 			return fmt.Errorf("the decoder's input %q takes %v, and there are %d points: say in app.yaml how many there are, and name the channel points", in.Name, in.Shape, j.Points)
 		}
-		if coords == "" {
-			coords, labels = j.points()
-		}
 		return nil
 	}
+	// For Hugging Face a point is one of several questions about an image, of which there is one.
+	one := func(value string) string { return j.b.Op("Unsqueeze", []string{value, j.b.Int64s(1)}) }
 	return map[string]func(in onnx.Value) (string, error){
 		pointCoords: func(in onnx.Value) (string, error) {
 			err := check(in, j.Points, 2)
-			return coords, err
+			return j.pointsOnce().coords, err
 		},
 		pointLabels: func(in onnx.Value) (string, error) {
 			err := check(in, j.Points)
-			return j.typed(in, labels), err
+			return j.typed(in, j.labels(1)), err
+		},
+		inputPoints: func(in onnx.Value) (string, error) {
+			err := check(in, 1, j.Points, 2)
+			return one(j.pointsOnce().coords), err
+		},
+		inputLabels: func(in onnx.Value) (string, error) {
+			err := check(in, 1, j.Points)
+			return j.typed(in, one(j.labels(10))), err
+		},
+		origImSize: func(in onnx.Value) (string, error) {
+			return j.typed(in, j.b.Float32s(float32(j.Grid), float32(j.Grid))), nil
 		},
 		maskInput: j.previous,
 		hasMaskInput: func(in onnx.Value) (string, error) {
@@ -318,8 +361,14 @@ func (j *joiner) flat(channel int) string {
 	return j.b.Op("Reshape", []string{j.channels(channel), j.b.Int64s(0, int64(j.Grid*j.Grid))})
 }
 
-// points reads the map of points: coordinates [N,P,2] and labels [N,P].
-func (j *joiner) points() (coords, labels string) {
+// points are values about the points: coordinates [N,P,2], and [N,P] 1, −1 and 0 for points on the object, beside it, and none.
+type points struct{ coords, sign string }
+
+// pointsOnce reads the map of points.
+func (j *joiner) pointsOnce() points {
+	if j.points.coords != "" || j.Points == 0 {
+		return j.points
+	}
 	b, row := j.b, j.flat(j.PointMap)
 	at := b.Ops("TopK", 2, []string{b.Op("Abs", []string{row}), b.Int64s(int64(j.Points))}, onnx.WithInt("axis", 1))[1]
 	sign := b.Op("Sign", []string{b.Op("GatherElements", []string{row, at}, onnx.WithInt("axis", 1))})
@@ -328,10 +377,18 @@ func (j *joiner) points() (coords, labels string) {
 		v := b.Op("Cast", []string{b.Op(op, []string{at, b.Int64(int64(j.Grid))})}, onnx.WithInt("to", int64(tensor.Float32)))
 		return b.Op("Unsqueeze", []string{b.Op("Mul", []string{v, there}), b.Int64s(2)})
 	}
-	coords = b.Op("Concat", []string{axis("Mod"), axis("Div")}, onnx.WithInt("axis", 2))
-	// 1, −1 and 0 become 1, 0 and −1.
-	labels = b.Op("Sub", []string{b.Op("Mul", []string{b.Op("Add", []string{b.Op("Mul", []string{there, b.Float(3)}), sign}), b.Float(0.5)}), b.Float(1)})
-	return coords, labels
+	j.points = points{b.Op("Concat", []string{axis("Mod"), axis("Div")}, onnx.WithInt("axis", 2)), sign}
+	return j.points
+}
+
+// labels are 1 for points on the object, 0 for those beside it, and −none for no point: ((1 + 2·none)·|s| + s)/2 − none of the sign s.
+func (j *joiner) labels(none float32) string {
+	if j.Points == 0 {
+		return ""
+	}
+	b, sign := j.b, j.pointsOnce().sign
+	scaled := b.Op("Mul", []string{b.Op("Abs", []string{sign}), b.Float(1 + 2*none)})
+	return b.Op("Sub", []string{b.Op("Mul", []string{b.Op("Add", []string{scaled, sign}), b.Float(0.5)}), b.Float(none)})
 }
 
 // typed is a float value as an input takes it.
@@ -370,6 +427,9 @@ func (j *joiner) answer(out string) error {
 		return fmt.Errorf("the decoder on the encoder's embeddings: %w", err)
 	}
 	s := facts[out].Shape
+	if len(s) == 5 && s[1] == (onnx.Dim{Size: 1}) { // the one question that was asked about each image
+		out, s = j.b.Op("Squeeze", []string{out, j.b.Int64s(1)}), slices.Delete(slices.Clone(s), 1, 2)
+	}
 	what := fmt.Sprintf("the decoder's output %q has shape %v", j.decoder.Outputs[0].Name, s)
 	if len(s) != 4 || s[0] != j.batch || slices.ContainsFunc(s[1:], func(d onnx.Dim) bool { return !d.Known() }) {
 		return fmt.Errorf("%s; logits [1,K,h,w] of known sizes are wanted", what)

@@ -1,8 +1,10 @@
 package adapt_test
 
 import (
+	"compress/gzip"
 	"context"
 	"encoding/json"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -79,8 +81,48 @@ func (p pair) joined(tb testing.TB) *onnx.Model {
 	return m
 }
 
+// segmentAnything are Segment Anything's parts, small and untrained: "face" and "face, dynamo" as Hugging Face's exporters name what they take,
+// and "authors" as the script of its authors does.
+func segmentAnything(tb testing.TB) map[string]pair {
+	tb.Helper()
+	f, err := os.Open("testdata/segment_anything.json.gz")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer f.Close()
+	r, err := gzip.NewReader(f)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var file struct {
+		Grid          int
+		Lambda, Rate  float64
+		Face, Authors pair
+		Dynamo        struct{ Encoder, Decoder []byte } `json:"face_dynamo"`
+	}
+	if err := json.NewDecoder(r).Decode(&file); err != nil {
+		tb.Fatal(err)
+	}
+	finish := func(p pair, previous int) pair {
+		p.grid, p.lambda, p.rate, p.batch, p.channels = file.Grid, file.Lambda, file.Rate, 1, 2
+		p.layout = adapt.TwoParts{Grid: file.Grid, Channels: 2, Images: []int{0}, Points: p.Points, PointMap: 1, Previous: previous, Mask: p.Mask}
+		if previous > 0 {
+			p.channels, p.layout.Channels = 3, 3
+		}
+		return p
+	}
+	face := finish(file.Face, -1)
+	dynamo := face
+	dynamo.Encoder, dynamo.Decoder = file.Dynamo.Encoder, file.Dynamo.Decoder
+	dynamo.Gradients = maps.Clone(dynamo.Gradients)
+	delete(dynamo.Gradients, "sam.prompt_encoder.no_mask_embed.weight") // spread over all pixels by the exporter
+	return map[string]pair{"face": face, "face, dynamo": dynamo, "authors": finish(file.Authors, 2)}
+}
+
 // choice leaves the points' frequencies alone, which are no parameter.
-func (p pair) choice() adapt.Trainable { return adapt.Trainable{Exclude: []string{"frequencies"}} }
+func (p pair) choice() adapt.Trainable {
+	return adapt.Trainable{Exclude: []string{"frequencies", "*positional_embedding*", "expand"}}
+}
 
 // input is the joined network's input [B,C,G,G].
 func (p pair) input() *tensor.Tensor {
@@ -99,7 +141,9 @@ func (p pair) input() *tensor.Tensor {
 				of(1)[at] = (2*label - 1) * float32(p.Points-k)
 			}
 		}
-		copy(of(2), p.Previous)
+		if p.Previous != nil {
+			copy(of(2), p.Previous)
+		}
 	}
 	return x
 }
@@ -156,7 +200,9 @@ func turned(v []float32, shape []int) []float32 {
 }
 
 func TestTwoPartsMatchPyTorch(t *testing.T) {
-	for what, p := range pairs(t) {
+	all := pairs(t)
+	maps.Copy(all, segmentAnything(t))
+	for what, p := range all {
 		for where, compile := range map[string]adapt.Compiler{"interpreter": onInterpreter, "runtime": lowered(t, ort.Options{Threads: 1, NoSpinning: true})} {
 			t.Run(what+" on "+where, func(t *testing.T) {
 				n := network(t, p.joined(t), p.choice())

@@ -233,6 +233,8 @@ func weightPositions(n *onnx.Node) []int {
 		return []int{1}
 	case "MatMul", "Mul", "Add":
 		return []int{0, 1}
+	case "Where":
+		return []int{1, 2}
 	case "Einsum", "Concat":
 		all := make([]int, len(n.Inputs))
 		for i := range all {
@@ -294,7 +296,7 @@ func runningStatistic(name string) bool {
 }
 
 // exportersOwn reports a factor, summand or part that is a constant of the operators and no weight: single numbers, γ and β of group normalisation being
-// written as Mul and Add too; masks of attention, which are 0 or very negative; and parts that are all equal, such as padding.
+// written as Mul and Add too; masks of attention, which are 0 or very negative; and parts and choices that are all equal, such as padding.
 func exportersOwn(n *onnx.Node, t *tensor.Tensor) bool {
 	switch n.Op {
 	case "Mul":
@@ -309,7 +311,7 @@ func exportersOwn(n *onnx.Node, t *tensor.Tensor) bool {
 			}
 		}
 		return t.Len() < 2 || hidden > 0
-	case "Concat":
+	case "Concat", "Where":
 		return t.Len() < 2 || filledWith(t, t.Float32s()[0])
 	}
 	return false

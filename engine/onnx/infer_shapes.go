@@ -742,7 +742,38 @@ func oneHotRule(c *inferCall) ([]known, error) {
 			depth = c.dim(p)
 		}
 	}
-	return as(d, slices.Insert(cloneShape(index.Shape), axis, depth)), nil
+	shape := slices.Insert(cloneShape(index.Shape), axis, depth)
+	return []known{folded(d, shape, oneHotElems(index, c.arg(2).elems, shape, axis))}, nil
+}
+
+// oneHotElems follows elements: TorchScript's exporter writes the repeats of repeat_interleave with them.
+func oneHotElems(index known, values []elem, shape Shape, axis int) []elem {
+	sizes, ok := smallSizes(shape)
+	if !ok || len(values) != 2 || index.elems == nil {
+		return nil
+	}
+	inner, depth := 1, sizes[axis]
+	for _, n := range sizes[axis+1:] {
+		inner *= n
+	}
+	out := make([]elem, len(index.elems)*depth)
+	for i, e := range index.elems {
+		at, ok := e.constant()
+		if !ok {
+			return nil
+		}
+		if at < 0 {
+			at += float64(depth)
+		}
+		for k := range depth {
+			v := values[0]
+			if float64(k) == at {
+				v = values[1]
+			}
+			out[(i/inner*depth+k)*inner+i%inner] = v
+		}
+	}
+	return out
 }
 
 func nonZeroRule(c *inferCall) ([]known, error) {
