@@ -573,15 +573,20 @@ func (a *App) join(m Model) ([]byte, error) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	encoder, err := m.Input.standardisedEncoder(files[0])
+	return m.Join(files[0], files[1])
+}
+
+// Join makes one .onnx file of the two of a model with an encoder, with the standardisation of the image in front of it.
+func (m Model) Join(encoder, decoder *onnx.Model) ([]byte, error) {
+	encoder, err := m.Input.standardisedEncoder(encoder)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", m.Encoder, err)
 	}
-	layout, err := m.twoParts(adapt.TakesMask(files[1]))
+	layout, err := m.twoParts(adapt.TakesMask(decoder))
 	if err != nil {
 		return nil, err
 	}
-	joined, err := adapt.Join(encoder, files[1], layout)
+	joined, err := adapt.Join(encoder, decoder, layout)
 	if err != nil {
 		return nil, fmt.Errorf("join %s and %s: %w", m.Encoder, m.File, err)
 	}

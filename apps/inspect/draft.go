@@ -45,6 +45,8 @@ type Wishes struct {
 	Plain bool
 	Part  string
 	Grid  int
+	// Of networks of two files: how many points strokes become at most, and which of several answers is taken.
+	Points, Mask int
 }
 
 // The means and deviations by which networks trained on ImageNet standardise red, green and blue.
@@ -176,26 +178,40 @@ func (d Draft) YAML() ([]byte, error) {
 		Percentiles []float64 `yaml:"percentiles,flow,omitempty"`
 		Mean        []float64 `yaml:"mean,flow,omitempty"`
 		Std         []float64 `yaml:"std,flow,omitempty"`
+		Points      int       `yaml:"points,omitempty"`
+		Previous    string    `yaml:"previous,omitempty"`
 	}
+	type trainable struct {
+		Part    string   `yaml:"part,omitempty"`
+		Exclude []string `yaml:"exclude,flow,omitempty"`
+	}
+	type augment struct{ Noise, Blur, Inversion bool }
 	type model struct {
-		Name        string            `yaml:"name"`
-		Type        string            `yaml:"type"`
-		Description string            `yaml:"description,omitempty"`
-		Network     string            `yaml:"network,omitempty"`
-		File        string            `yaml:"file,omitempty"`
-		Input       *input            `yaml:"input,omitempty"`
-		Classes     apps.Classes      `yaml:"classes,omitempty"`
-		Trainable   map[string]string `yaml:"trainable,flow,omitempty"`
-		Profile     string            `yaml:"profile,omitempty"`
+		Name        string             `yaml:"name"`
+		Type        string             `yaml:"type"`
+		Description string             `yaml:"description,omitempty"`
+		Network     string             `yaml:"network,omitempty"`
+		Encoder     string             `yaml:"encoder,omitempty"`
+		File        string             `yaml:"file,omitempty"`
+		Mask        int                `yaml:"mask,omitempty"`
+		Input       *input             `yaml:"input,omitempty"`
+		Classes     apps.Classes       `yaml:"classes,omitempty"`
+		Trainable   *trainable         `yaml:"trainable,flow,omitempty"`
+		Profile     string             `yaml:"profile,omitempty"`
+		Hindsight   map[string]augment `yaml:"hindsight,flow,omitempty"`
 	}
 	var models []model
 	for _, m := range d.App.Models {
-		out := model{Name: m.Name, Type: m.Type, Description: m.Description, Network: m.Network, File: m.File, Classes: m.Classes, Profile: m.Profile}
+		out := model{Name: m.Name, Type: m.Type, Description: m.Description, Network: m.Network, Encoder: m.Encoder, File: m.File, Mask: m.Mask, Classes: m.Classes, Profile: m.Profile}
 		if m.Network == "" {
 			in := m.Input
-			out.Input = &input{in.Channels, in.Grid, in.Multiple, in.Patch, in.Percentiles, in.Mean, in.Std}
-			if m.Trainable.Part != "" {
-				out.Trainable = map[string]string{"part": m.Trainable.Part}
+			out.Input = &input{in.Channels, in.Grid, in.Multiple, in.Patch, in.Percentiles, in.Mean, in.Std, in.Points, in.Previous}
+			if t := (trainable{m.Trainable.Part, m.Trainable.Exclude}); t.Part != "" || t.Exclude != nil {
+				out.Trainable = &t
+			}
+			if m.Encoder != "" {
+				a := m.Hindsight.Augment
+				out.Hindsight = map[string]augment{"augment": {a.Noise, a.Blur, a.Inversion}}
 			}
 		}
 		models = append(models, out)

@@ -21,7 +21,7 @@ import (
 type Operator struct {
 	Name   string
 	Count  int
-	Differ bool // whether it can be differentiated; it need not be where only what follows it is adapted
+	Differ bool // whether weights in front of it can move: it has a gradient, or works on no weights
 }
 
 // Part is a choice of weights and how much they are.
@@ -48,9 +48,10 @@ type Network struct {
 	FileBytes int
 	// Labels are names of classes that the file itself tells, without the background.
 	Labels []string
-	// Measured at this size, with zeros as weights' companions: a forward run, and one interaction of the published method.
-	MeasuredSize           []int
-	PredictTime, LearnTime time.Duration
+	// Measured at this size: a forward run, one interaction of the published method, and what the first interaction takes longer, since
+	// its graphs are built.
+	MeasuredSize                        []int
+	PredictTime, LearnTime, PrepareTime time.Duration
 	// Trouble is what does not work, in words; empty when everything does.
 	Trouble []string
 }
@@ -69,9 +70,15 @@ func Look(ctx context.Context, data []byte, compile adapt.Compiler, progress fun
 	if err != nil {
 		return Network{}, err
 	}
-	out := Network{Producer: m.Producer, Opset: m.Opsets[""], FileBytes: len(data), Labels: labelsOf(m.Metadata), Operators: operators(m.Graph)}
+	out := Network{Producer: m.Producer, Opset: m.Opsets[""], FileBytes: len(data), Labels: labelsOf(m.Metadata)}
 	net, err := adapt.NewNetwork(m, adapt.Trainable{})
 	if err != nil {
+		if len(m.Graph.Inputs) > 1 {
+			return out, fmt.Errorf("%w; %s", err, halfOfPair)
+		}
+		return out, err
+	}
+	if out.Operators, err = operators(m); err != nil {
 		return out, err
 	}
 	out.Input, out.Channels, out.Classes, out.Size, out.Single = m.Graph.Inputs[0].Name, net.Channels, net.Classes, net.Size, net.Single()
@@ -90,6 +97,9 @@ func Look(ctx context.Context, data []byte, compile adapt.Compiler, progress fun
 	progress(3)
 	if err := out.measureForward(ctx, engine); err != nil {
 		out.Trouble = append(out.Trouble, fmt.Sprintf("a forward run fails: %v", err))
+		if len(m.Graph.Outputs) > 1 || len(out.Size) == 2 && out.Classes > manyClasses {
+			out.Trouble = append(out.Trouble, halfOfPair)
+		}
 		return out, ctx.Err()
 	}
 	progress(4)
@@ -99,22 +109,65 @@ func Look(ctx context.Context, data []byte, compile adapt.Compiler, progress fun
 	return out, ctx.Err()
 }
 
-func operators(g *onnx.Graph) []Operator {
+// halfOfPair is the way out for somebody who has given an encoder or a decoder alone.
+const halfOfPair = "if this is one of the two files of a network that comes as an encoder and a decoder, as Segment Anything does, name both: scrawl model import ENCODER.onnx DECODER.onnx"
+
+// manyClasses are more channels than segmentation networks answer with, as the embeddings of an encoder have.
+const manyClasses = 128
+
+func operators(m *onnx.Model) ([]Operator, error) {
+	plain, err := onnx.Normalize(m)
+	if err != nil {
+		return nil, err
+	}
+	blocks := blocking(plain.Graph)
 	count := map[string]int{}
-	for _, n := range g.Nodes {
+	for _, n := range m.Graph.Nodes {
 		name := n.Op
 		if n.Domain != "" && n.Domain != "ai.onnx" {
 			name = n.Domain + "." + n.Op
 		}
 		count[name]++
 	}
-	known := autodiff.Operators()
 	var list []Operator
 	for name, c := range count {
-		list = append(list, Operator{name, c, slices.Contains(known, name) || constant(name)})
+		list = append(list, Operator{name, c, !blocks[name]})
 	}
 	slices.SortFunc(list, func(a, b Operator) int { return strings.Compare(a.Name, b.Name) })
-	return list
+	return list, nil
+}
+
+// blocking are the operators of a normalised graph without a gradient through which one would have to flow: they make numbers of a weight. Most
+// of what a file holds of such operators is the arithmetic of sizes.
+func blocking(g *onnx.Graph) map[string]bool {
+	known := autodiff.Operators()
+	moves, blocks := map[string]bool{}, map[string]bool{}
+	for _, in := range g.Initializers {
+		moves[in.Name] = in.Tensor.DType() == tensor.Float32 && in.Tensor.Len() > 1
+	}
+	for _, n := range g.Nodes {
+		if constant(n.Op) || !slices.ContainsFunc(n.Inputs, func(v string) bool { return moves[v] }) || whole(n) {
+			continue
+		}
+		if !slices.Contains(known, n.Op) {
+			blocks[n.Op] = true
+		}
+		for _, o := range n.Outputs {
+			moves[o] = true
+		}
+	}
+	return blocks
+}
+
+// whole tells of nodes that answer with whole numbers or decisions, whatever they are given.
+func whole(n *onnx.Node) bool {
+	switch n.Op {
+	case "Cast":
+		return !tensor.DType(n.Int("to", 0)).IsFloat()
+	case "ArgMax", "ArgMin", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor", "Not", "IsNaN", "IsInf", "OneHot":
+		return true
+	}
+	return false
 }
 
 // constant tells of operators through which no gradient has to flow: what they make does not depend on weights.
@@ -235,10 +288,16 @@ func (n *Network) measureStep(ctx context.Context, e *adapt.Engine) error {
 	sets := e.NewSets(1)
 	start := time.Now()
 	_, next, report, err := e.Interact(ctx, c, sets, s, 0)
-	n.LearnTime = time.Since(start)
+	first := time.Since(start)
 	if err != nil {
 		return err
 	}
+	start = time.Now()
+	if _, _, _, err := e.Interact(ctx, c, sets, s, 0); err != nil {
+		return err
+	}
+	n.LearnTime = time.Since(start)
+	n.PrepareTime = max(first-n.LearnTime, 0)
 	for i, w := range next.Student {
 		if !slices.Equal(w.Float32s(), sets.Student[i].Float32s()) {
 			return nil

@@ -3,9 +3,12 @@ package main
 import (
 	"archive/zip"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -55,9 +58,30 @@ func TestScript(t *testing.T) {
 			env.Setenv("ARCHIVE_SHA256", hex.EncodeToString(sum[:]))
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, "cache"))
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
-			return nil
+			return segmentAnything(env.WorkDir)
 		},
 	})
+}
+
+// segmentAnything writes the two files of a small Segment Anything, as Hugging Face's exporter makes them.
+func segmentAnything(dir string) error {
+	f, err := os.Open(filepath.Join("..", "..", "engine", "adapt", "testdata", "segment_anything.json.gz"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	r, err := gzip.NewReader(f)
+	if err != nil {
+		return err
+	}
+	var file struct {
+		Parts struct{ Encoder, Decoder []byte } `json:"face_dynamo"`
+	}
+	if err := json.NewDecoder(r).Decode(&file); err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(filepath.Join(dir, "vision_encoder.onnx"), file.Parts.Encoder, 0o600),
+		os.WriteFile(filepath.Join(dir, "mask_decoder.onnx"), file.Parts.Decoder, 0o600))
 }
 
 // packed is a release archive that holds the library.

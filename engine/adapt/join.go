@@ -109,14 +109,19 @@ func Join(encoder, decoder *onnx.Model, p TwoParts) (*onnx.Model, error) {
 	return model(g), nil
 }
 
+// Logits is the output of a decoder, which has one at least, that holds its logits.
+func Logits(decoder *onnx.Model) onnx.Value {
+	at := slices.IndexFunc(decoder.Graph.Outputs, func(v onnx.Value) bool { return slices.Contains(answers, v.Name) })
+	return decoder.Graph.Outputs[max(at, 0)]
+}
+
 // answering is the decoder with its logits for its only output.
 func answering(decoder *onnx.Model) *onnx.Model {
-	at := slices.IndexFunc(decoder.Graph.Outputs, func(v onnx.Value) bool { return slices.Contains(answers, v.Name) })
-	if at < 0 {
+	if len(decoder.Graph.Outputs) < 2 {
 		return decoder
 	}
 	m, g := *decoder, *decoder.Graph
-	m.Graph, g.Outputs = &g, g.Outputs[at:at+1]
+	m.Graph, g.Outputs = &g, []onnx.Value{Logits(decoder)}
 	return &m
 }
 
