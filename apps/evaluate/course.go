@@ -107,6 +107,7 @@ func (r *run) course(ctx context.Context) error {
 		}
 	}
 	r.Touched = len(r.touched)
+	r.Continuity, r.TrueContinuity = r.continuity()
 	switch {
 	case r.learned.Memory != nil:
 		r.Distance = distance(r.learned.Memory.Sets.Student, r.method.Source)
@@ -353,6 +354,22 @@ func (r *run) measureVolume() Point {
 	}
 	p.Untouched, p.SliceDice = mean(untouched), mean(all)
 	return p
+}
+
+// continuity is the mean Dice of neighbouring slices, of the answer and of the truth. Where neither has an answer there is no continuity.
+func (r *run) continuity() (answer, truth float64) {
+	var ours, theirs []float64
+	for n := 1; n < len(r.truth); n++ {
+		a, b := r.truth[n-1], r.truth[n]
+		if a.Count() < r.MinPixels || b.Count() < r.MinPixels {
+			continue
+		}
+		theirs = append(theirs, measure.Dice(a.Bits, b.Bits))
+		if x, y := r.slice(n-1), r.slice(n); !x.Empty() || !y.Empty() {
+			ours = append(ours, measure.Dice(x.Bits, y.Bits))
+		}
+	}
+	return mean(ours), mean(theirs)
 }
 
 // surfacePoint reads the figures about surfaces. A distance to an empty mask is taken to be the grid's diagonal: infinity would

@@ -117,6 +117,9 @@ type Protocol struct {
 	LearnOnLeaving bool
 	// KeepLearned hands what a method has learned from a case to the next one of the same set and target.
 	KeepLearned bool
+	// Retention annotates every case of a set but the last once more in the end, each from what was learned from the whole set, which it adds nothing
+	// to: what was known of it must not be forgotten. It goes with KeepLearned.
+	Retention bool
 	// Pictures is the number of slices of each case that are kept as pictures, with the first seed.
 	Pictures int
 }
@@ -136,6 +139,8 @@ func (p Protocol) Validate() error {
 		return fmt.Errorf("at least %d pixels: 1 or more is wanted", p.MinPixels)
 	case len(p.Methods) == 0 || len(p.Seeds) == 0:
 		return errors.New("at least one method and one seed are wanted")
+	case p.Retention && !p.KeepLearned:
+		return errors.New("retention: it is of series that keep what was learned")
 	case p.Pictures < 0:
 		return fmt.Errorf("%d pictures: 0 or more are wanted", p.Pictures)
 	}
@@ -183,7 +188,9 @@ type Course struct {
 	Method        string
 	Seed          uint64
 	Person        string // who drew, of Recorded
-	Series        []Series
+	// Again tells that the case was annotated before, for Retention.
+	Again  bool
+	Series []Series
 	// Slices is the number of slices that hold enough of the target, Holding of those that hold any of it.
 	Slices, Holding int
 	// OtherSeconds is the machine time besides that of interactions: carrying on to the next slice, learning at the end.
@@ -196,7 +203,10 @@ type Course struct {
 	Carried, Adapted int
 	// Distance is how far the trained weights went: ‖w−source‖ / ‖source‖.
 	Distance float64
-	Pictures []Picture
+	// Continuity is the mean Dice of neighbouring slices of the answer, as it is in the end, where both hold enough of the target, and
+	// TrueContinuity that of the truth: an answer that jumps from slice to slice has a lower one. NaN of images without such slices.
+	Continuity, TrueContinuity float64
+	Pictures                   []Picture
 }
 
 // Series is the annotation of one slice, or of one volume.
@@ -277,32 +287,73 @@ func (e Evaluation) Run(ctx context.Context, cases []Case) ([]Course, error) {
 		tasks[i] = t
 		total += t.steps() * len(t.turns()) * len(e.Methods)
 	}
-	var courses []Course
-	done := 0
-	kept := map[lineage]interact.Learned{}
+	s := &series{Evaluation: &e, total: total, kept: map[lineage]interact.Learned{}}
+	if err := s.run(ctx, tasks, false); err != nil {
+		return nil, err
+	}
+	if e.Retention {
+		earlier := withoutLast(tasks)
+		for _, t := range earlier {
+			s.total += t.steps() * len(t.turns()) * len(e.Methods)
+		}
+		if err := s.run(ctx, earlier, true); err != nil {
+			return nil, err
+		}
+	}
+	return s.courses, nil
+}
+
+// withoutLast leaves out the last case of each set and target: nothing was learned after it.
+func withoutLast(tasks []*task) []*task {
+	last := map[lineage]int{}
+	for i, t := range tasks {
+		last[lineage{set: t.Set, target: t.Target}] = i
+	}
+	var out []*task
+	for i, t := range tasks {
+		if last[lineage{set: t.Set, target: t.Target}] != i {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// series is a measurement under way.
+type series struct {
+	*Evaluation
+	kept        map[lineage]interact.Learned
+	courses     []Course
+	done, total int
+}
+
+// run measures cases in their order, by every seed or person and every method. again tells that they were measured before.
+func (s *series) run(ctx context.Context, tasks []*task, again bool) error {
 	for _, t := range tasks {
 		for i, turn := range t.turns() {
-			for _, method := range e.Methods {
-				r := t.run(method, turn, i == 0)
+			for _, method := range s.Methods {
+				r := t.run(method, turn, i == 0 && !again)
+				r.Again = again
 				r.step = func(dice float64) {
-					done++
-					if e.Progress != nil {
-						e.Progress(Progress{Done: done, Total: total, Case: t.Case, Method: method.Name, Seed: turn.seed, Person: turn.drawn.Person, Dice: dice})
+					s.done++
+					if s.Progress != nil {
+						s.Progress(Progress{Done: s.done, Total: s.total, Case: t.Case, Method: method.Name, Seed: turn.seed, Person: turn.drawn.Person, Dice: dice})
 					}
 				}
 				of := lineage{t.Set, t.Target, method.Name, turn.drawn.Person, turn.seed}
-				if e.KeepLearned {
-					r.learned = kept[of]
+				if s.KeepLearned {
+					r.learned = s.kept[of]
 				}
 				if err := r.course(ctx); err != nil {
-					return nil, fmt.Errorf("%s, %s, %s, seed %d %s: %w", t.Image, t.Target, method.Name, turn.seed, turn.drawn.Person, err)
+					return fmt.Errorf("%s, %s, %s, seed %d %s: %w", t.Image, t.Target, method.Name, turn.seed, turn.drawn.Person, err)
 				}
-				kept[of] = r.learned
-				courses = append(courses, r.Course)
+				if !again {
+					s.kept[of] = r.learned
+				}
+				s.courses = append(s.courses, r.Course)
 			}
 		}
 	}
-	return courses, nil
+	return nil
 }
 
 // distance is ‖w−source‖ / ‖source‖ over all weights together; 0 when either is unknown.

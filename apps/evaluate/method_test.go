@@ -244,3 +244,63 @@ func TestVolumesBesideAQuarterOfTheirSlices(t *testing.T) {
 		t.Errorf("%v", verdicts)
 	}
 }
+
+// The earlier cases of a set come again in the end, each from what all of them taught, and add nothing to it.
+func TestRetention(t *testing.T) {
+	a := block(t)
+	a.Set = "one"
+	b, c, other := a, a, a
+	b.Image, c.Image, other.Set, other.Image = "second", "third", "two", "alone"
+	p := protocol()
+	p.KeepLearned, p.Retention, p.Interactions, p.Every = true, true, 1, 100
+	m := &stripes{c: a, reach: 2}
+	all, err := Evaluation{Protocol: p.with(m, nil)}.Run(context.Background(), []Case{a, b, c, other})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again []string
+	for _, course := range all {
+		if course.Again {
+			again = append(again, course.Image)
+		}
+	}
+	if !slices.Equal(again, []string{"block", "second"}) || !slices.Equal(m.memory, []int{0, 1, 2, 0, 3, 3}) {
+		t.Errorf("again %v, beginning with what %v interactions taught", again, m.memory)
+	}
+	for i := range all {
+		if all[i].Again && all[i].Image == "second" { // as if it had been forgotten
+			all[i].Series[0].Points[1].Dice -= 0.1
+		}
+	}
+	r := Summarise(Provenance{}, p, all)
+	if len(casesOf(r.Rows, "frozen")) != 4 || len(r.Retentions) != 1 {
+		t.Fatalf("%d cases and %d retentions, want 4 and 1", len(casesOf(r.Rows, "frozen")), len(r.Retentions))
+	}
+	if got := r.Retentions[0]; got.Lost != 1 || math.Abs(got.Worst-0.1) > 1e-9 || math.Abs(got.Dice[1].Mean+0.05) > 1e-9 || got.Dice[0].Mean != 0 {
+		t.Errorf("%+v, want one of two cases with a loss of 0.1", got)
+	}
+	if rows, _ := r.retained(); len(rows) != 1 || rows[0][len(rows[0])-1] != "1" || rows[0][len(rows[0])-2] != "-10.0" {
+		t.Errorf("%q", rows)
+	}
+	p.KeepLearned = false
+	if err := p.Validate(); err == nil {
+		t.Error("retention without a series was accepted")
+	}
+}
+
+// Slices 2 to 5 of the truth are the same; an answer that has but one of each pair jumps.
+func TestContinuity(t *testing.T) {
+	c := block(t)
+	e := &Evaluation{Protocol: byHand()}
+	of, err := e.task(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := of.run(e.Methods[0], turn{}, false)
+	r.put(2, of.truth[2])
+	r.put(3, of.truth[3])
+	// Of the pairs 2-3, 3-4 and 4-5 the first is the same, the second has one empty slice and the third, with two, does not count.
+	if ours, theirs := r.continuity(); theirs != 1 || math.Abs(ours-0.5) > 1e-9 {
+		t.Errorf("%v and %v, want 0.5 and 1", ours, theirs)
+	}
+}

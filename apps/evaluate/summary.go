@@ -33,6 +33,7 @@ type Report struct {
 	Courses     []Course
 	Rows        []Row
 	Differences []Difference
+	Retentions  []Retention
 }
 
 // Row sums up one method over some cases.
@@ -62,6 +63,8 @@ type Row struct {
 	// LearnedShare is the share of touched slices that were learned from, AdaptedShare the share of carried slices answered
 	// by other weights than the source, Distance how far the trained weights went.
 	LearnedShare, AdaptedShare, Distance float64
+	// Continuity is that of the answer, TrueContinuity that of the truth.
+	Continuity, TrueContinuity float64
 
 	set, kind string
 }
@@ -77,9 +80,67 @@ type Difference struct {
 	Saved, SavedMinutes [len(Goals)]Interval
 }
 
+// Retention is how a method did on the earlier cases of its sets once it had learned from all of them, less how it did at the time.
+type Retention struct {
+	Method string
+	// Dice is the difference after 0, 1, … interactions, Untouched that on untouched slices.
+	Dice      []Interval
+	Untouched Interval
+	// Worst is the largest loss of a case, over all numbers of interactions, and Lost the number of cases that lost more than a Dice point.
+	Worst float64
+	Lost  int
+}
+
+// lossAllowed is the Dice that a case may lose by what was learned after it.
+const lossAllowed = 0.01
+
+// retentions compare the courses of cases that were annotated again with the first ones.
+func retentions(courses []Course, methods []Method, limit int) []Retention {
+	again := func(c Course) bool { return c.Again }
+	first := func(c Course) bool { return !c.Again }
+	var all []Retention
+	for _, m := range methods {
+		later := caseRows(chosen(courses, again), m.Name, limit)
+		if len(later) == 0 {
+			continue
+		}
+		earlier := chosen(caseRows(chosen(courses, first), m.Name, limit), func(r Row) bool {
+			return slices.ContainsFunc(later, func(l Row) bool { return l.Name == r.Name })
+		})
+		all = append(all, retention(m.Name, earlier, later))
+	}
+	return all
+}
+
+func retention(method string, earlier, later []Row) Retention {
+	r := Retention{Method: method}
+	paired := func(figure func(Row) float64) Interval {
+		d := make([]float64, len(later))
+		for i := range d {
+			d[i] = figure(later[i]) - figure(earlier[i])
+		}
+		return bootstrap(d)
+	}
+	for k := range later[0].Dice {
+		r.Dice = append(r.Dice, paired(func(row Row) float64 { return row.Dice[k] }))
+	}
+	r.Untouched = paired(func(row Row) float64 { return row.Untouched })
+	for i := range later {
+		lost := 0.0
+		for k, d := range later[i].Dice {
+			lost = max(lost, earlier[i].Dice[k]-d)
+		}
+		if r.Worst = max(r.Worst, lost); lost > lossAllowed {
+			r.Lost++
+		}
+	}
+	return r
+}
+
 // Summarise fills a report's rows and differences from its courses.
 func Summarise(p Provenance, protocol Protocol, courses []Course) Report {
-	r := Report{Provenance: p, Protocol: protocol, Courses: courses}
+	r := Report{Provenance: p, Protocol: protocol, Courses: courses, Retentions: retentions(courses, protocol.Methods, protocol.Interactions)}
+	courses = chosen(courses, func(c Course) bool { return !c.Again })
 	for _, m := range protocol.Methods {
 		rows := caseRows(courses, m.Name, protocol.Interactions)
 		r.Rows = append(r.Rows, rows...)
@@ -162,7 +223,7 @@ func (c Course) row(limit int) Row {
 	if c.Carried > 0 {
 		r.AdaptedShare = float64(c.Adapted) / float64(c.Carried)
 	}
-	r.Distance = c.Distance
+	r.Distance, r.Continuity, r.TrueContinuity = c.Distance, c.Continuity, c.TrueContinuity
 	return r
 }
 
@@ -344,6 +405,7 @@ func meanRow(rows []Row) Row {
 	m.UserMinutes, m.MachineMinutes = of(func(r Row) float64 { return r.UserMinutes }), of(func(r Row) float64 { return r.MachineMinutes })
 	m.LearnedShare, m.AdaptedShare = of(func(r Row) float64 { return r.LearnedShare }), of(func(r Row) float64 { return r.AdaptedShare })
 	m.Distance = of(func(r Row) float64 { return r.Distance })
+	m.Continuity, m.TrueContinuity = of(func(r Row) float64 { return r.Continuity }), of(func(r Row) float64 { return r.TrueContinuity })
 	return m
 }
 

@@ -39,11 +39,12 @@ func (r Report) tables() []pageTable {
 		make  func() ([][]string, []string)
 	}{
 		{"Dice after 0, 1, … interactions; interactions to Dice goals (never reached: one more than allowed)", r.accuracy},
-		{"95 % Hausdorff distance (mm) and surface Dice at 2 mm after 0, 1, … interactions", r.surfaces},
+		{"95 % Hausdorff distance (mm) and surface Dice at 2 mm after 0, 1, … interactions; Dice from slice to slice in the end, and that of the truth", r.surfaces},
 		{"Minutes to Dice goals, a case: 6 s an interaction and 3 s a stroke, outlines by hand 30 s for the image's longer side, and the machine's time; what never got there is finished by hand. Learning", r.costs},
 		{"Whole volumes: interactions to a Dice of 0.90, beside a quarter of the slices that hold the target", r.volumes},
 		{"Dice points more than frozen, with 95 % intervals over cases; ≥: at least as good as frozen", r.differences},
 		{"Interactions and minutes to Dice goals saved against frozen, in per cent, with 95 % intervals over cases", r.savings},
+		{"Earlier cases of a series again, with what was learned from all of it: Dice points more than the first time; cases that lost more than 1 point", r.retained},
 		{"Beside the published tables (4.2 to 4.5), best first by the final Dice", r.orders},
 	} {
 		if rows, head := t.make(); len(rows) > 0 {
@@ -75,6 +76,9 @@ func (r Report) Facts() [][2]string {
 	}
 	if p.KeepLearned {
 		how += ", learning on from case to case"
+	}
+	if p.Retention {
+		how += ", earlier cases again in the end"
 	}
 	facts := [][2]string{
 		{"scrawl", pr.Scrawl}, {"model", fmt.Sprintf("%s/%s, SHA-256 %s", pr.App, pr.Model, pr.ModelHash)},
@@ -124,9 +128,11 @@ func (r Report) accuracy() (rows [][]string, head []string) {
 func (r Report) surfaces() (rows [][]string, head []string) {
 	head = append([]string{"case", "method"}, r.steps()...)
 	head = append(append(head, ""), r.steps()...)
+	head = append(head, "", "continuity", "of the truth")
 	for _, row := range r.sorted() {
 		line := append([]string{row.Name, row.Method}, formatted("%.1f", row.HD95)...)
-		rows = append(rows, append(append(line, ""), formatted("%.3f", row.SurfaceDice)...))
+		line = append(append(line, ""), formatted("%.3f", row.SurfaceDice)...)
+		rows = append(rows, append(append(line, ""), formatted("%.3f", []float64{row.Continuity, row.TrueContinuity})...))
 	}
 	return rows, head
 }
@@ -205,6 +211,20 @@ func (r Report) savings() (rows [][]string, head []string) {
 	return rows, head
 }
 
+// retained are the differences of cases annotated again.
+func (r Report) retained() (rows [][]string, head []string) {
+	head = append([]string{"cases", "method"}, r.steps()...)
+	head = append(head, "untouched", "worst case", "lost")
+	for _, t := range r.Retentions {
+		line := []string{fmt.Sprint(t.Dice[0].Cases), t.Method}
+		for _, i := range append(slices.Clone(t.Dice), t.Untouched) {
+			line = append(line, i.text())
+		}
+		rows = append(rows, append(line, fmt.Sprintf("%.1f", -100*t.Worst), fmt.Sprint(t.Lost)))
+	}
+	return rows, head
+}
+
 // String gives the interval in Dice points, with a sign ≥ when it is at least 0 for all that is known.
 func (i Interval) String() string {
 	if i.AtLeast() {
@@ -267,7 +287,7 @@ func formatted(format string, values []float64) []string {
 }
 
 // pointColumns are the columns of WritePoints.
-var pointColumns = []string{"set", "kind", "image", "target", "method", "seed", "person", "position", "slice", "interaction", "drawn_on", "strokes",
+var pointColumns = []string{"set", "kind", "image", "target", "method", "seed", "person", "again", "position", "slice", "interaction", "drawn_on", "strokes",
 	"dice", "hd95_mm", "surface_dice_2mm", "untouched", "slice_dice", "machine_seconds", "traced_seconds", "model_sha256", "scrawl"}
 
 // WritePoints writes every answer measured as CSV: a row for each of the 0 … Interactions interactions of each slice (or volume,
@@ -295,7 +315,7 @@ func (r Report) pointRow(c Course, s Series, k int) []string {
 	if k >= len(s.Points) {
 		p.Strokes, p.Seconds, p.Traced = 0, 0, 0
 	}
-	row := []string{c.Set, c.Kind, c.Image, c.Target, c.Method, strconv.FormatUint(c.Seed, 10), c.Person}
+	row := []string{c.Set, c.Kind, c.Image, c.Target, c.Method, strconv.FormatUint(c.Seed, 10), c.Person, strconv.FormatBool(c.Again)}
 	for _, n := range []int{s.Position, s.Slice, k, p.Slice, p.Strokes} {
 		row = append(row, strconv.Itoa(n))
 	}
@@ -327,7 +347,7 @@ func (r Report) WriteSummary(w io.Writer) error {
 	for _, g := range Goals {
 		head = append(head, fmt.Sprintf("minutes_to_%.2f", g))
 	}
-	head = append(head, "slices", "slices_holding", "untouched", "seconds_median", "seconds_p95", "user_minutes", "machine_minutes", "learned_share", "adapted_share", "distance")
+	head = append(head, "slices", "slices_holding", "untouched", "seconds_median", "seconds_p95", "user_minutes", "machine_minutes", "learned_share", "adapted_share", "distance", "continuity", "true_continuity")
 	out := csv.NewWriter(w)
 	if err := out.Write(head); err != nil {
 		return err
@@ -335,7 +355,7 @@ func (r Report) WriteSummary(w io.Writer) error {
 	for _, row := range r.everyRow() {
 		line := []string{row.Name, strconv.FormatBool(row.Group), strconv.Itoa(row.Cases), row.Method}
 		for _, figures := range [][]float64{row.Dice, row.HD95, row.SurfaceDice, row.To[:], row.MinutesTo[:], {row.Slices, row.Holding, row.Untouched, row.Median, row.P95,
-			row.UserMinutes, row.MachineMinutes, row.LearnedShare, row.AdaptedShare, row.Distance}} {
+			row.UserMinutes, row.MachineMinutes, row.LearnedShare, row.AdaptedShare, row.Distance, row.Continuity, row.TrueContinuity}} {
 			for _, v := range figures {
 				line = append(line, number(v))
 			}

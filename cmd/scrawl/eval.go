@@ -43,7 +43,7 @@ type evalFlags struct {
 	minPixels, pictures  int
 	take                 int
 	sloppy, learnOnLeave bool
-	keepLearned          bool
+	keepLearned, retain  bool
 }
 
 func newEvalCommand() *cobra.Command {
@@ -112,6 +112,7 @@ A method of your own is --method NAME=PROFILE,KEY=VALUE,… with the keys of app
 	fl.BoolVar(&f.sloppy, "sloppy", false, "let strokes cross borders, and some land on the wrong slice")
 	fl.BoolVar(&f.learnOnLeave, "learn-on-leaving", false, "learn from a slice when it is left, not when the next one gets a stroke")
 	fl.BoolVar(&f.keepLearned, "series", false, "keep what was learned from one image for the next of its set")
+	fl.BoolVar(&f.retain, "retention", false, "with --series, annotate the earlier images again in the end: what was known must not be forgotten")
 	fl.StringArrayVar(&f.overrides, "adapt", nil, "change a constant of the method, such as thesis.lambda=3 or hindsight.steps=4 (the keys of app.yaml)")
 	fl.IntVar(&f.grid, "grid", 0, "change the side of the network's grid")
 	fl.IntVar(&f.pictures, "pictures", 3, "slices of each case shown as pictures")
@@ -177,7 +178,7 @@ func (f *evalFlags) protocol(own interact.Profile) (evaluate.Protocol, error) {
 	}
 	p := evaluate.Protocol{
 		Mode: mode, Interactions: cmp.Or(interactions, 6), Every: f.every, MinPixels: f.minPixels,
-		Annotator: simulate.Options{Shape: shape, Sloppy: f.sloppy}, LearnOnLeaving: f.learnOnLeave, KeepLearned: f.keepLearned, Pictures: f.pictures,
+		Annotator: simulate.Options{Shape: shape, Sloppy: f.sloppy}, LearnOnLeaving: f.learnOnLeave, KeepLearned: f.keepLearned, Retention: f.retain, Pictures: f.pictures,
 	}
 	var err error
 	if p.Methods, err = f.chosenMethods(own); err != nil {
