@@ -92,10 +92,10 @@ func (t *task) run(m Method, by turn, pictures bool) *run {
 
 func (r *run) course(ctx context.Context) error {
 	annotate := r.bySlice
-	switch {
-	case r.Mode == ByVolume:
+	switch r.Mode {
+	case ByVolume:
 		annotate = r.byVolume
-	case r.Mode == Recorded:
+	case Recorded:
 		annotate = r.recorded
 	}
 	if err := annotate(ctx); err != nil {

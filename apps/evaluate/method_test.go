@@ -84,26 +84,31 @@ func TestMinutesToGoals(t *testing.T) {
 	}
 }
 
-// By hand the worst slice comes first, and work ends at the goal: with slices 2 to 6 missing whole, slices 2 to 5 of 144 pixels, 6 of
-// 60, a Dice of 0.80 takes three of them and 0.95 four.
-func TestWhatIsLeftIsDoneByHand(t *testing.T) {
-	c := block(t)
+// blockByHand is a course with the block that is about to begin.
+func blockByHand(t *testing.T) *run {
+	t.Helper()
 	e := &Evaluation{Protocol: byHand()}
-	of, err := e.task(c)
+	of, err := e.task(block(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := of.run(e.Methods[0], turn{}, false)
+	return of.run(e.Methods[0], turn{}, false)
+}
+
+// By hand the worst slice comes first, and work ends at the goal: with slices 2 to 6 missing whole, slices 2 to 5 of 144 pixels, 6 of
+// 60, a Dice of 0.80 takes three of them and 0.95 four.
+func TestWhatIsLeftIsDoneByHand(t *testing.T) {
+	r := blockByHand(t)
 	got := r.remainder(0, 1, 2, 3, 4, 5, 6, 7)
-	large := 6 + simulate.OutlineTime(of.truth[2]).Seconds()
-	small := 6 + simulate.OutlineTime(of.truth[6]).Seconds()
+	large := 6 + simulate.OutlineTime(r.truth[2]).Seconds()
+	small := 6 + simulate.OutlineTime(r.truth[6]).Seconds()
 	// 2·432/(636+432) = 0.81, 2·576/(636+576) = 0.95.
 	for goal, want := range [3]float64{3 * large, 4 * large, 4 * large} {
 		if math.Abs(got[goal]-want) > 1e-6 {
 			t.Errorf("to %v: %v s, want %v", Goals[goal], got[goal], want)
 		}
 	}
-	r.put(2, of.truth[2])
+	r.put(2, r.truth[2])
 	if again := r.remainder(2, 6); math.Abs(again[2]-small) > 1e-6 || again[0] != 0 {
 		t.Errorf("one small slice of two is missing: %v s, want 0 to %v and %v to %v", again, Goals[0], small, Goals[2])
 	}
@@ -290,15 +295,9 @@ func TestRetention(t *testing.T) {
 
 // Slices 2 to 5 of the truth are the same; an answer that has but one of each pair jumps.
 func TestContinuity(t *testing.T) {
-	c := block(t)
-	e := &Evaluation{Protocol: byHand()}
-	of, err := e.task(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := of.run(e.Methods[0], turn{}, false)
-	r.put(2, of.truth[2])
-	r.put(3, of.truth[3])
+	r := blockByHand(t)
+	r.put(2, r.truth[2])
+	r.put(3, r.truth[3])
 	// Of the pairs 2-3, 3-4 and 4-5 the first is the same, the second has one empty slice and the third, with two, does not count.
 	if ours, theirs := r.continuity(); theirs != 1 || math.Abs(ours-0.5) > 1e-9 {
 		t.Errorf("%v and %v, want 0.5 and 1", ours, theirs)
