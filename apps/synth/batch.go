@@ -36,6 +36,7 @@ const (
 	shareOthers        = 0.6  // first rounds that mark other parts of an object of several
 	shareBothSigns     = 0.6  // corrections that mark missed and spilled pixels alike
 	shareSloppy        = 0.05 // strokes that slip over the border by a pixel or two
+	shareBroad         = 0.3  // strokes on thin objects that are broader than those
 	shareSecondLook    = 0.65 // rounds after strokes in which the answer is only looked at again
 	shareCarried       = 0.5  // rounds without strokes that are carried one slice further
 	shareFinicky       = 0.3  // corrections that do not leave the smallest errors alone
@@ -236,12 +237,18 @@ func (s *seat) show() {
 	}
 	if s.chance(share) {
 		near := s.target.Dilate(s.between(4, 25)).AndNot(s.target)
+		if hole := s.hole(); !hole.Empty() && s.chance(0.5) {
+			near = hole
+		}
 		if near.Empty() {
 			near = s.target.Not()
 		}
 		s.mark(channelNegative, near)
 	}
 }
+
+// hole is what a ring or a wall goes around.
+func (s *seat) hole() morph.Mask { return s.target.FillHoles().AndNot(s.target) }
 
 // markOthers marks more parts of an object of several, since nothing tells how many belong to it but the strokes.
 func (s *seat) markOthers() {
@@ -302,6 +309,9 @@ func (s *seat) mark(channel int, region morph.Mask) {
 	line := s.stroke(region, s.zoom)
 	if s.chance(shareSloppy) {
 		line = line.Shift(s.whole(-2, 2), s.whole(-2, 2))
+	}
+	if channel == channelPositive && s.chance(shareBroad) && s.target.Erode(2).Empty() {
+		line = line.Dilate(s.between(1, 2)) // nobody draws as thin as a vessel is
 	}
 	plane := s.plane(channel)
 	for i, b := range line.Bits {

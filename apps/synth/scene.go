@@ -29,9 +29,9 @@ func (c *canvas) scene() string {
 		weight float64
 		draw   func()
 	}{
-		{"fields", 0.15, c.fields}, {"blobs", 0.17, c.blobs}, {"torso", 0.27, c.torso}, {"head", 0.1, c.head},
-		{"shells", 0.08, c.shells}, {"cells", 0.09, c.cells}, {"tissue", 0.04, c.membranes}, {"layers", 0.05, c.layers},
-		{"projection", 0.05, c.projection}, {"tree", 0.04, c.tree},
+		{"fields", 0.13, c.fields}, {"blobs", 0.15, c.blobs}, {"torso", 0.27, c.torso}, {"head", 0.1, c.head},
+		{"shells", 0.1, c.shells}, {"cells", 0.09, c.cells}, {"tissue", 0.04, c.membranes}, {"layers", 0.05, c.layers},
+		{"projection", 0.05, c.projection}, {"tree", 0.06, c.tree},
 	}
 	weights := make([]float64, len(drawings))
 	for i, d := range drawings {
@@ -138,9 +138,9 @@ func (c *canvas) tree() {
 	x, y := c.px(c.between(0.1, 0.9)), c.px(c.between(0.1, 0.9))
 	vessels := c.label(contrasted)
 	turn, many := c.between(0, 2*math.Pi), c.whole(2, 6)
-	thick := c.px(c.logBetween(0.006, 0.022))
+	thick := c.px(c.logBetween(0.005, 0.022))
 	for k := range many {
-		c.tube(x, y, turn+2*math.Pi*float64(k)/float64(many)+0.4*c.NormFloat64(), thick*c.between(0.5, 1.2), c.px(c.between(0.5, 1.3)), vessels, c.whole(1, 7))
+		c.tube(x, y, turn+2*math.Pi*float64(k)/float64(many)+0.4*c.NormFloat64(), thick*c.between(0.5, 1.2), c.px(c.between(0.5, 1.3)), vessels, c.whole(1, 9))
 	}
 }
 

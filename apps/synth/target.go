@@ -54,7 +54,7 @@ func (c *canvas) chooseTarget() (morph.Mask, bool) {
 // asDrawn makes of an object what people's masks are: an organ goes on over the vessels in it, a hollow one over its content, and now and
 // then it ends where nothing is seen, as the halves of a brain do.
 func (c *canvas) asDrawn(m morph.Mask) morph.Mask {
-	small, all := c.chance(0.55), c.chance(0.22)
+	small, all := c.chance(0.55), c.chance(0.18)
 	if small || all {
 		if full := m.FillHoles(); all || full.Count() < m.Count()*9/8 {
 			m = full

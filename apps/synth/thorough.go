@@ -21,6 +21,9 @@ func (s *seat) thorough() {
 		}
 	}
 	rest := s.target.Not()
+	if hole := s.hole(); !hole.Empty() && s.chance(0.8) {
+		s.mark(channelNegative, hole)
+	}
 	for range s.whole(1, 4) {
 		switch s.pick(0.5, 0.25, 0.25) {
 		case 0:

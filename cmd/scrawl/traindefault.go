@@ -24,7 +24,7 @@ import (
 type trainDefaultFlags struct {
 	library, device, checkpoint, start, out string
 	threads, workers, batch, steps, perRun  int
-	minutes                                 float64
+	minutes, rate                           float64
 }
 
 func newTrainDefaultCommand() *cobra.Command {
@@ -46,13 +46,14 @@ follow the time that has passed, not the steps.`,
 	fl.StringVar(&f.library, "runtime", "", "path of ONNX Runtime's library (default: found by itself)")
 	fl.StringVar(&f.device, "device", "cpu", "cpu, cuda, cuda:N or auto")
 	fl.StringVar(&f.checkpoint, "checkpoint", "", "file that training is saved to and goes on from")
-	fl.StringVar(&f.start, "start", "", "an .onnx file of the same network, whose weights training begins with")
+	fl.StringVar(&f.start, "start", "", "an .onnx file of the same network, whose weights training begins with; only images of the last size then")
 	fl.StringVar(&f.out, "out", "network.onnx", "file to write the network to")
 	fl.IntVar(&f.threads, "threads", 0, "threads an operator may use on the CPU (0: one per core)")
 	fl.IntVar(&f.workers, "workers", 1, "goroutines that draw examples; they change the speed alone")
 	fl.IntVar(&f.batch, "batch", 0, "examples of a step (0: the recipe's)")
 	fl.IntVar(&f.steps, "steps", 0, "length of the training (0: the recipe's)")
 	fl.IntVar(&f.perRun, "steps-per-run", 0, "steps between which the weights stay on the device (0: 1 on the CPU, 16 elsewhere)")
+	fl.Float64Var(&f.rate, "learning-rate", 0, "of AdamW, at its peak (0: the recipe's)")
 	fl.Float64Var(&f.minutes, "minutes", 0, "end training after so many minutes, whatever the steps")
 	return c
 }
@@ -110,6 +111,12 @@ func (f *trainDefaultFlags) recipe(network string) (pretrain.Recipe, error) {
 		if o.given != 0 {
 			*o.to = o.given
 		}
+	}
+	if f.rate != 0 {
+		r.Options.LearningRate = f.rate
+	}
+	if f.start != "" { // small images are for the beginning
+		r.Stages = []pretrain.Stage{{Size: r.Stages[len(r.Stages)-1].Size, Share: 1}}
 	}
 	r.Limit = time.Duration(f.minutes * float64(time.Minute))
 	return r, r.Validate()
