@@ -13,7 +13,7 @@ import (
 type Provenance struct {
 	Scrawl    string `json:"scrawl"` // version and commit of the binary
 	App       string `json:"app"`
-	Model     string `json:"model"`
+	Model     string `json:"model"` // "" when no method has one
 	ModelHash string `json:"model_sha256"`
 	Runtime   string `json:"onnx_runtime"`
 	Provider  string `json:"provider"`

@@ -80,11 +80,13 @@ func (r Report) Facts() [][2]string {
 	if p.Retention {
 		how += ", earlier cases again in the end"
 	}
-	facts := [][2]string{
-		{"scrawl", pr.Scrawl}, {"model", fmt.Sprintf("%s/%s, SHA-256 %s", pr.App, pr.Model, pr.ModelHash)},
-		{"runs on", fmt.Sprintf("%s, ONNX Runtime %s, %s of %d cores, %s", pr.Provider, pr.Runtime, threads(pr.Threads), pr.Cores, pr.Platform)},
-		{"protocol", how},
+	model := "none"
+	runs := fmt.Sprintf("%d cores, %s", pr.Cores, pr.Platform)
+	if pr.Model != "" {
+		model = fmt.Sprintf("%s/%s, SHA-256 %s", pr.App, pr.Model, pr.ModelHash)
+		runs = fmt.Sprintf("%s, ONNX Runtime %s, %s of %s", pr.Provider, pr.Runtime, threads(pr.Threads), runs)
 	}
+	facts := [][2]string{{"scrawl", pr.Scrawl}, {"model", model}, {"runs on", runs}, {"protocol", how}}
 	if len(pr.Overrides) > 0 {
 		facts = append(facts, [2]string{"changed", strings.Join(pr.Overrides, ", ")})
 	}

@@ -136,33 +136,56 @@ func (f *evalFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	lib, err := openLibrary(cmd.Context(), f.library)
+	from, done, err := f.equipAll(cmd, app, m, protocol.Methods)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = lib.Close() }() // the process ends
-	sessions := &sessions{compiler: lower.NewCompiler(lib, ort.Options{Device: f.device, Threads: f.threads, NoSpinning: true})}
-	defer sessions.close()
-	model, hash, err := f.readNetwork(app, m, sessions.compile)
-	if err != nil {
-		return err
-	}
-	if err := equip(protocol.Methods, model, f.overrides); err != nil {
-		return &usageError{cmd: cmd, err: err}
-	}
+	defer done()
+	from.Images = images
 	e := evaluate.Evaluation{Protocol: protocol, Progress: evalProgress(cmd.ErrOrStderr())}
 	courses, err := e.Run(cmd.Context(), cases)
 	if err != nil {
 		return err
 	}
-	report := evaluate.Summarise(evaluate.Provenance{
-		Scrawl: buildVersion(), App: f.app, Model: f.model, ModelHash: hash, Runtime: lib.Version().String(), Provider: sessions.provider,
-		Threads: f.threads, Cores: runtime.NumCPU(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Images: images, Overrides: f.changes(),
-	}, protocol, courses)
+	report := evaluate.Summarise(from, protocol, courses)
 	if err := report.WriteTable(cmd.OutOrStdout()); err != nil || f.out == "" {
 		return err
 	}
 	return writeReport(f.out, report)
+}
+
+// equipAll gives the methods that want one the app's model, and tells what they run on. ONNX Runtime is opened only for those. done
+// closes what was opened.
+func (f *evalFlags) equipAll(cmd *cobra.Command, app *apps.App, m apps.Model, methods []evaluate.Method) (from evaluate.Provenance, done func(), err error) {
+	from = evaluate.Provenance{Scrawl: buildVersion(), App: f.app, Threads: f.threads, Cores: runtime.NumCPU(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH, Overrides: f.changes()}
+	if !slices.ContainsFunc(methods, wantsNetwork) {
+		return from, func() {}, nil
+	}
+	lib, err := openLibrary(cmd.Context(), f.library)
+	if err != nil {
+		return from, nil, err
+	}
+	sessions := &sessions{compiler: lower.NewCompiler(lib, ort.Options{Device: f.device, Threads: f.threads, NoSpinning: true})}
+	done = func() {
+		sessions.close()
+		_ = lib.Close() // the process ends
+	}
+	model, hash, err := f.readNetwork(app, m, sessions.compile)
+	if err == nil {
+		// A first run compiles what tells the provider.
+		err = model.Warm(cmd.Context())
+	}
+	if err != nil {
+		done()
+		return from, nil, err
+	}
+	if err := equip(methods, model, f.overrides); err != nil {
+		done()
+		return from, nil, &usageError{cmd: cmd, err: err}
+	}
+	from.Model, from.ModelHash, from.Runtime, from.Provider = f.model, hash, lib.Version().String(), sessions.provider
+	return from, done, nil
 }
 
 func (f *evalFlags) protocol(own interact.Profile) (evaluate.Protocol, error) {

@@ -126,11 +126,14 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
+// wantsNetwork reports whether a method answers by the app's model.
+func wantsNetwork(m evaluate.Method) bool { return m.Hand == "" && m.Model == nil }
+
 // equip gives the methods their models: the one that was loaded, with constants changed for all of them and then for each.
 func equip(methods []evaluate.Method, loaded *interact.Model, changes []string) error {
 	for i := range methods {
 		m := &methods[i]
-		if m.Hand != "" || m.Model != nil { // it needs no network
+		if !wantsNetwork(*m) {
 			continue
 		}
 		variant := *loaded

@@ -58,7 +58,7 @@ func TestScript(t *testing.T) {
 			env.Setenv("ARCHIVE_SHA256", hex.EncodeToString(sum[:]))
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, "cache"))
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
-			return segmentAnything(env.WorkDir)
+			return errors.Join(segmentAnything(env.WorkDir), pictureSet(filepath.Join(env.WorkDir, "pictures")))
 		},
 	})
 }
