@@ -39,7 +39,6 @@ type training struct {
 	batches *synth.Batcher
 	size    int // of the batches' pictures
 	told    Progress
-	drawing time.Duration
 }
 
 // prepared is what one run of the step graph learns from.
