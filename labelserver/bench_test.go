@@ -37,7 +37,7 @@ func benchServer(b *testing.B, size [3]int, spacing [3]float64) (s *Server, addr
 	if err := os.WriteFile(filepath.Join(studies, "case_0.nii.gz"), file.Bytes(), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	cfg, err := config.Load("", nil, map[string]any{"studies": studies, "server.port": 0, "state.dir": b.TempDir()})
+	cfg, err := config.Load("", nil, map[string]any{"studies": studies, "server.port": 0, "runtime.measure": false, "state.dir": b.TempDir()})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -168,6 +168,7 @@ func checkApp(ctx context.Context, cfg *config.Config, version string) (finding 
 	own.Server.Host, own.Server.Port, own.Server.TLS, own.Server.OHIF, own.Server.APIPrefix = "127.0.0.1", 0, config.TLS{}, "", ""
 	own.Auth = config.Default().Auth
 	own.Datastore = config.Default().Datastore
+	own.Runtime.Measure = false // in a process that ends soon
 	own.Datastore.AutoReload = false
 	path, _, err := ort.Locate(ctx, cfg.Runtime.Library)
 	if err != nil {

@@ -236,15 +236,15 @@ func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
 
 // Serve answers requests until ctx ends, then lets those under way finish.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	watched := make(chan struct{})
+	var beside sync.WaitGroup
 	ctx, stop := context.WithCancel(ctx)
-	go func() {
-		defer close(watched)
-		s.networks.watch(ctx)
-	}()
+	beside.Go(func() { s.networks.watch(ctx) })
+	if s.cfg.Runtime.Measure {
+		beside.Go(func() { s.networks.measure(ctx) })
+	}
 	err := s.http.Serve(ctx, l)
 	stop()
-	<-watched
+	beside.Wait()
 	return err
 }
 

@@ -112,7 +112,7 @@ func serveFolder(t *testing.T, app, studies string) (address string) {
 func serveConfig(t *testing.T, settings map[string]any) (address string) {
 	t.Helper()
 	lib := orttest.Library(t)
-	settings["server.port"] = 0
+	settings["server.port"], settings["runtime.measure"] = 0, false
 	cfg, err := config.Load("", nil, settings)
 	if err != nil {
 		t.Fatal(err)

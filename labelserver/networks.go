@@ -66,6 +66,13 @@ func newNetworks(s *Server, app *apps.App, lib *ort.Library, gate *ort.Gate) *ne
 	return &networks{s: s, app: app, compiler: compiler, gate: gate, versions: versions.NewStore(s.cfg.VersionDir()), started: time.Now(), served: map[string]servedNetwork{}}
 }
 
+// measure finds the fastest forms of gradients while nobody waits for the device. That it cannot is no harm.
+func (n *networks) measure(ctx context.Context) {
+	if err := n.compiler.Measure(ctx, n.gate.EnterBackground); err != nil && ctx.Err() == nil {
+		n.s.log.Warn().Err(err).Msg("measuring the fastest way to compute gradients")
+	}
+}
+
 // open makes the version of a network ready that is to be served.
 func (n *networks) open(ctx context.Context, m apps.Model) (annotation.Entry, error) {
 	number, err := n.versions.Current(m.Name)

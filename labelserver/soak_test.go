@@ -194,7 +194,7 @@ func TestSoak(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cfg, err := config.Load("", nil, map[string]any{"app": writeApp(t, testYAML), "studies": studies, "server.port": 0, "state.dir": t.TempDir(), "engine.queue": 4 * soakClients})
+	cfg, err := config.Load("", nil, map[string]any{"app": writeApp(t, testYAML), "studies": studies, "server.port": 0, "runtime.measure": false, "state.dir": t.TempDir(), "engine.queue": 4 * soakClients})
 	if err != nil {
 		t.Fatal(err)
 	}

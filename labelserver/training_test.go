@@ -99,7 +99,7 @@ func newSite(t *testing.T) *site {
 		s.truth[id] = m
 	}
 	var err error
-	if s.cfg, err = config.Load("", nil, map[string]any{"app": app, "studies": studies, "server.port": 0, "state.dir": t.TempDir()}); err != nil {
+	if s.cfg, err = config.Load("", nil, map[string]any{"app": app, "studies": studies, "server.port": 0, "runtime.measure": false, "state.dir": t.TempDir()}); err != nil {
 		t.Fatal(err)
 	}
 	s.start()

@@ -21,7 +21,8 @@ func newRuntimeTuneCommand() *cobra.Command {
 		Short: "Measure which way of computing gradients is the fastest on this CPU",
 		Long: `Tune times several ways of computing the gradients of an app's networks, and keeps
 the fastest for each in the user's cache, for this model of CPU, this version of ONNX
-Runtime and this number of threads. A server started later uses them. Sums are taken
+Runtime and this number of threads. A server does the same by itself, bit by bit while
+nobody waits (runtime.measure), and uses at its start what is known. Sums are taken
 in another order then, so answers may differ in their last bits from those before;
 from one start to the next they are the same.`,
 		Args: args(cobra.NoArgs),

@@ -18,12 +18,19 @@ type Compiler struct {
 	options ort.Options
 	probe   func() Target
 	device  func() (ort.Device, error)
+	met     *cases
 }
 
 // NewCompiler returns a compiler for sessions with the given options. The device is looked at when the first model is compiled.
 func NewCompiler(lib *ort.Library, o ort.Options) *Compiler {
-	return &Compiler{lib: lib, options: o, probe: sync.OnceValue(func() Target { return measured(lib, o) }),
-		device: sync.OnceValues(func() (ort.Device, error) { return lib.Resolve(o.Device) })}
+	c := &Compiler{lib: lib, options: o, met: newCases(), device: sync.OnceValues(func() (ort.Device, error) { return lib.Resolve(o.Device) })}
+	c.probe = sync.OnceValue(func() Target {
+		t := measured(lib, o)
+		c.met.know(t.Forms)
+		t.met = c.met
+		return t
+	})
+	return c
 }
 
 // Compile makes a session for m. Where rewriting it fails, the session is that of m itself.

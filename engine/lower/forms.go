@@ -1,24 +1,18 @@
 package lower
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
-	"time"
 
-	"scrawl/engine/autodiff"
 	"scrawl/engine/onnx"
 	"scrawl/engine/ort"
-	"scrawl/engine/tensor"
 )
 
 // Forms are ways to compute gradients of weights that were found to be the fastest, by the convolution's geometry on a typical image. They
@@ -54,15 +48,14 @@ func typicalSizes(g *onnx.Graph) map[string]int64 {
 	return map[string]int64{"D": side, "H": side, "W": side, "N": 1, "S": 1}
 }
 
-// formKey names the geometry of a weight's gradient; "" when its size is not known.
-func (s *scope) formKey(p weightPlan) string {
+// formKey names the geometry of a weight's gradient on a typical image, whose size it tells g; ok is false when it is not known.
+func (s *scope) formKey(p weightPlan, g *gradientCase) (key string, ok bool) {
 	shape := s.shape(p.x)
-	h, ok := onnx.SizeOf(shape[2], s.typical)
-	w, ok2 := onnx.SizeOf(shape[3], s.typical)
-	if !ok || !ok2 {
-		return ""
+	var ok2 bool
+	if g.h, ok = onnx.SizeOf(shape[2], s.typical); ok {
+		g.w, ok2 = onnx.SizeOf(shape[3], s.typical)
 	}
-	return fmt.Sprintf("%v stride %v dilation %v pads %v of %dx%d", p.sizes, p.win.stride, p.win.dilation, p.win.pads, h, w)
+	return fmt.Sprintf("%v stride %v dilation %v pads %v of %dx%d", p.sizes, p.win.stride, p.win.dilation, p.win.pads, g.h, g.w), ok && ok2
 }
 
 // machine is what forms depend on besides the convolution.
@@ -144,13 +137,37 @@ func (m machine) save(f Forms) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return "", fmt.Errorf("measured forms: %w", err)
 	}
-	if err := os.WriteFile(name+".new", append(data, '\n'), 0o644); err != nil {
-		return "", fmt.Errorf("measured forms: %w", err)
-	}
-	if err := os.Rename(name+".new", name); err != nil {
+	if err := replaceFile(name, append(data, '\n')); err != nil {
 		return "", fmt.Errorf("measured forms: %w", err)
 	}
 	return name, nil
+}
+
+// replaceFile puts data in the place of a file in one step, also where several processes do so at once.
+func replaceFile(name string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*.new")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		err = errors.Join(err, os.Remove(f.Name()))
+	}
+	return err
+}
+
+// add keeps one more form. Others may have kept some in the meantime; a file that cannot be read is replaced.
+func (m machine) add(key string, f Form) error {
+	forms, err := m.load()
+	if err != nil {
+		forms = Forms{}
+	}
+	forms[key] = f
+	_, err = m.save(forms)
+	return err
 }
 
 // measured is this machine's target with the forms that have been kept for it. A file that cannot be read is as good as none.
@@ -163,153 +180,4 @@ func measured(lib *ort.Library, o ort.Options) Target {
 		t.Forms = f
 	}
 	return t
-}
-
-// bands are the sizes that are tried.
-var bands = []int64{128 << 10, 256 << 10, 512 << 10}
-
-// Tune measures the forms of all weights' gradients in the models, on this machine and with the given options, and keeps them for
-// compilers made later. Geometries that are known already are left as they are. progress is called before each geometry. It returns the
-// name of the file and how many geometries it holds.
-func Tune(ctx context.Context, lib *ort.Library, o ort.Options, models []*onnx.Model, progress func(done, total int)) (file string, known int, err error) {
-	t := Probe(lib)
-	if t.Block == 0 {
-		return "", 0, errors.New("tune: the blocked kernels of ONNX Runtime cannot be used on this CPU, so there is nothing to choose")
-	}
-	here := thisMachine(lib, o.Threads, t)
-	forms, err := here.load()
-	if err != nil {
-		return "", 0, fmt.Errorf("tune: %w", err)
-	}
-	open := map[string]gradientCase{}
-	for _, m := range models {
-		if err := collect(m, t, open); err != nil {
-			return "", 0, fmt.Errorf("tune: %w", err)
-		}
-	}
-	maps.DeleteFunc(open, func(key string, _ gradientCase) bool { _, ok := forms[key]; return ok })
-	for i, key := range slices.Sorted(maps.Keys(open)) {
-		progress(i, len(open))
-		best, err := open[key].fastest(ctx, lib, o, t, key)
-		if err != nil {
-			return "", 0, fmt.Errorf("tune: convolution %s: %w", key, err)
-		}
-		forms[key] = best
-	}
-	progress(len(open), len(open))
-	file, err = here.save(forms)
-	return file, len(forms), err
-}
-
-// gradientCase is a weight's gradient on its own.
-type gradientCase struct {
-	sizes []int64
-	win   window
-	h, w  int64 // of x
-}
-
-// collect finds the weights' gradients of a model.
-func collect(m *onnx.Model, t Target, into map[string]gradientCase) error {
-	bodies, err := onnx.InferBodies(m.Graph)
-	if err != nil {
-		return err
-	}
-	typical := typicalSizes(m.Graph)
-	for g, facts := range bodies {
-		s := &scope{Target: t, from: g, facts: facts, typical: typical}
-		for _, n := range g.Summaries {
-			if n.Op != autodiff.ConvWeightGradient {
-				continue
-			}
-			p := s.planWeightGradient(n)
-			if !p.ok {
-				continue
-			}
-			if key := s.formKey(p); key != "" {
-				h, _ := onnx.SizeOf(s.shape(p.x)[2], typical)
-				w, _ := onnx.SizeOf(s.shape(p.x)[3], typical)
-				into[key] = gradientCase{p.sizes, p.win, h, w}
-			}
-		}
-	}
-	return nil
-}
-
-// model is the gradient alone, from x and dy.
-func (c gradientCase) model() (*onnx.Model, map[string]*tensor.Tensor, error) {
-	o := c.sizes[0]
-	out := func(n int64, i int) int64 {
-		return (n+c.win.pads[i]+c.win.pads[i+2]-c.win.extent(i))/c.win.stride[i] + 1
-	}
-	oh, ow := out(c.h, 0), out(c.w, 1)
-	f32 := func(name string, sizes ...int64) onnx.Value {
-		return onnx.Value{Name: name, DType: tensor.Float32, Shape: onnx.Fixed(sizes...)}
-	}
-	g := &onnx.Graph{Name: "gradient", Inputs: []onnx.Value{f32("x", 1, c.sizes[1], c.h, c.w), f32("w", c.sizes...), f32("dy", 1, o, oh, ow)}, Outputs: []onnx.Value{f32("dw", c.sizes...)}}
-	b := onnx.NewBuilder(g, "g/")
-	y := b.Op("Conv", []string{"x", "w"}, onnx.WithInts("kernel_shape", c.win.kernel...), onnx.WithInts("strides", c.win.stride...),
-		onnx.WithInts("dilations", c.win.dilation...), onnx.WithInts("pads", c.win.pads...))
-	grads, err := autodiff.Gradients(b, map[string]string{y: "dy"}, []string{"w"})
-	if err != nil {
-		return nil, nil, err
-	}
-	b.Alias(grads["w"], "dw")
-	in := map[string]*tensor.Tensor{}
-	for _, v := range g.Inputs {
-		t := tensor.Zeros[float32](int(v.Shape[0].Size), int(v.Shape[1].Size), int(v.Shape[2].Size), int(v.Shape[3].Size))
-		for i := range t.Float32s() {
-			t.Float32s()[i] = float32(i%17-8) / 8
-		}
-		in[v.Name] = t
-	}
-	return &onnx.Model{IRVersion: 9, Opsets: map[string]int64{"": onnx.Opset}, Graph: g}, in, nil
-}
-
-// fastest tries all forms in turn, several times each, and returns the one with the shortest run.
-func (c gradientCase) fastest(ctx context.Context, lib *ort.Library, o ort.Options, t Target, key string) (best Form, err error) {
-	m, in, err := c.model()
-	if err != nil {
-		return best, err
-	}
-	type candidate struct {
-		form Form
-		s    *ort.Session
-		took time.Duration
-	}
-	var all []candidate
-	defer func() {
-		for _, c := range all {
-			err = errors.Join(err, c.s.Close())
-		}
-	}()
-	for _, filter := range []string{filterDY, filterX} {
-		if filter == filterDY && c.sizes[0]%t.Block != 0 || filter == filterX && (c.sizes[1]%t.Block != 0 || !c.win.mirrors() || !slices.Equal(c.win.stride, []int64{1, 1})) {
-			continue
-		}
-		for _, band := range bands {
-			form := Form{filter, band}
-			l, err := CPU(m, Target{Block: t.Block, Forms: Forms{key: form}})
-			if err != nil {
-				return best, err
-			}
-			s, err := lib.Compile(l, o)
-			if err != nil {
-				return best, err
-			}
-			all = append(all, candidate{form, s, 0})
-		}
-	}
-	const rounds = 5
-	for round := range rounds {
-		for i := range all {
-			start := time.Now()
-			if _, err := all[i].s.Run(ctx, in, nil); err != nil {
-				return best, err
-			}
-			if took := time.Since(start); round == 1 || round > 1 && took < all[i].took { // the first one warms up
-				all[i].took = took
-			}
-		}
-	}
-	return slices.MinFunc(all, func(a, b candidate) int { return int(a.took - b.took) }).form, nil
 }

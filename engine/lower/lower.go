@@ -19,8 +19,8 @@
 //
 //   - The gradient of a group normalisation is two depthwise convolutions.
 //
-// Which operand is the filter and how large the bands are is chosen by a rule, or, where [Tune] has measured it on this machine, by
-// what was the fastest.
+// Which operand is the filter and how large the bands are is what was the fastest where it has been measured on this machine, in the
+// background by [Compiler.Measure] or on request by [Tune], and follows a rule until then.
 //
 // Groups of gradient nodes are recognised by the summaries that package autodiff leaves in the graph.
 //
@@ -51,6 +51,8 @@ type Target struct {
 	Block int64
 	// Forms are the measured ways to compute gradients of weights; what is not in it is computed as the package thinks best.
 	Forms Forms
+
+	met *cases // what is told of each geometry, where somebody measures
 }
 
 // Domains of ONNX Runtime's own operators.

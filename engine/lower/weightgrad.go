@@ -2,7 +2,6 @@ package lower
 
 import (
 	"fmt"
-	"slices"
 
 	"scrawl/engine/onnx"
 	"scrawl/engine/tensor"
@@ -48,14 +47,18 @@ func (s *scope) planWeightGradient(n *onnx.Node) weightPlan {
 		return weightPlan{}
 	}
 	o, c := p.sizes[0], p.sizes[1]
-	p.filter, p.filters, p.image, p.images = p.dy, o, p.x, c
-	p.band = bandBytes
-	byX := c%s.Block == 0 && p.win.mirrors() && slices.Equal(p.win.stride, []int64{1, 1})
-	swap := byX && (o%s.Block != 0 || c > o)
-	if f, ok := s.Forms[s.formKey(p)]; ok && f.Band >= 1<<12 && (f.Filter == filterX && byX || f.Filter == filterDY && o%s.Block == 0) {
-		swap, p.band = f.Filter == filterX, f.Band
+	g := gradientCase{sizes: p.sizes, win: p.win}
+	form, byX, byDY := g.choice(s.Target)
+	if key, ok := s.formKey(p, &g); ok && (byX || byDY) {
+		if s.met != nil {
+			s.met.meet(key, g)
+		}
+		if f, ok := s.Forms[key]; ok && f.Band >= 1<<12 && (f.Filter == filterX && byX || f.Filter == filterDY && byDY) {
+			form = f
+		}
 	}
-	if swap {
+	p.filter, p.filters, p.image, p.images, p.band = p.dy, o, p.x, c, form.Band
+	if form.Filter == filterX {
 		p.filter, p.filters, p.image, p.images, p.rotated = p.x, c, p.dy, o, true
 	}
 	p.ok = p.filters%s.Block == 0

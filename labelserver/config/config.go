@@ -99,6 +99,8 @@ type Runtime struct {
 	Library string `mapstructure:"library"`
 	Device  string `mapstructure:"device"`
 	Threads int    `mapstructure:"threads"`
+	// Measure has the forms of gradients measured while the server runs: see lower.Compiler.Measure.
+	Measure bool `mapstructure:"measure"`
 	// TF32, Half and GPUMemory are for CUDA alone.
 	TF32      bool `mapstructure:"tf32"`
 	Half      bool `mapstructure:"half"`
@@ -155,7 +157,7 @@ func Default() *Config {
 		Studies: "studies",
 		App:     "scribbles",
 		Models:  []string{},
-		Runtime: Runtime{Device: "cpu"},
+		Runtime: Runtime{Device: "cpu", Measure: true},
 		Engine:  Engine{Profile: "default", Memory: 4 << 30, InferTimeout: 10 * time.Minute, Queue: 16},
 		Auth: Auth{
 			ClientID: "monailabel-app", Timeout: 10 * time.Second, TokenLifetime: 12 * time.Hour,
