@@ -25,6 +25,7 @@ import (
 	"scrawl/adapters/graphcut"
 	"scrawl/adapters/scribble"
 	"scrawl/apps/interact"
+	"scrawl/apps/recognise"
 	"scrawl/apps/segment"
 	"scrawl/engine/adapt"
 	"scrawl/engine/onnx"
@@ -77,6 +78,7 @@ type Model struct {
 	Profile   string                `yaml:"profile"` // hindsight, thesis or frozen
 	Thesis    adapt.Config          `yaml:"thesis"`
 	Hindsight adapt.HindsightConfig `yaml:"hindsight"`
+	Recognise recognise.Config      `yaml:"recognise"`
 	Thickness scribble.Thickness    `yaml:"thickness"` // of strokes in the thesis's scribble mask, in pixels
 }
 
@@ -100,7 +102,7 @@ func (g *GraphCut) UnmarshalYAML(node *yaml.Node) error {
 }
 
 func defaultModel() Model {
-	return Model{Thesis: adapt.Thesis(), Hindsight: adapt.Hindsight(), Thickness: scribble.DefaultThickness()}
+	return Model{Thesis: adapt.Thesis(), Hindsight: adapt.Hindsight(), Recognise: recognise.Default(), Thickness: scribble.DefaultThickness()}
 }
 
 // UnmarshalYAML reads a model over the defaults. Unknown keys are errors.
@@ -407,6 +409,9 @@ func (m Model) validate() error {
 	if err := m.Thesis.Validate(); err != nil {
 		return fmt.Errorf("thesis: %w", err)
 	}
+	if err := m.Recognise.Validate(); err != nil {
+		return err
+	}
 	if err := m.Hindsight.Validate(); err != nil {
 		return fmt.Errorf("hindsight: %w", err)
 	}
@@ -699,7 +704,7 @@ func (m Model) Ready(net *adapt.Network, compile adapt.Compiler) (*interact.Mode
 	if m.EmbeddingsMiB > 0 {
 		engine.BoundEmbeddings(m.EmbeddingsMiB << 20)
 	}
-	return &interact.Model{Engine: engine, Input: in, Thesis: m.Thesis, Hindsight: m.Hindsight, Thickness: m.Thickness}, nil
+	return &interact.Model{Engine: engine, Input: in, Thesis: m.Thesis, Hindsight: m.Hindsight, Recognise: m.Recognise, Thickness: m.Thickness}, nil
 }
 
 func (a *App) readModel(name string) ([]byte, error) {

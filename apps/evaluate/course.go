@@ -125,6 +125,9 @@ func (r *run) bySlice(ctx context.Context) error {
 				return err
 			}
 		}
+		if err := r.begin(ctx, position); err != nil {
+			return err
+		}
 		s := Series{Slice: n, Position: position, Points: []Point{r.measureSlice(n)}}
 		r.shoot(n, 0)
 		for k := 1; k <= r.Interactions; k++ {
@@ -146,6 +149,16 @@ func (r *run) bySlice(ctx context.Context) error {
 		r.step(s.At(r.Interactions).Dice)
 	}
 	return nil
+}
+
+// begin asks for what the model makes of an untouched image, when it has learned from earlier ones.
+func (r *run) begin(ctx context.Context, position int) error {
+	if position > 0 || r.Again || r.learned == (interact.Learned{}) {
+		return nil
+	}
+	seconds, err := r.ask(ctx, interact.Request{Options: interact.Options{SliceOnly: true}})
+	r.OtherSeconds += seconds
+	return err
 }
 
 // recorded shows the model all that a person drew.

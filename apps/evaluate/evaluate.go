@@ -191,6 +191,8 @@ type Course struct {
 	// Again tells that the case was annotated before, for Retention.
 	Again  bool
 	Series []Series
+	// Later tells that the method had met earlier cases of the set, so that this one's first mask counts as untouched.
+	Later bool
 	// Slices is the number of slices that hold enough of the target, Holding of those that hold any of it.
 	Slices, Holding int
 	// OtherSeconds is the machine time besides that of interactions: carrying on to the next slice, learning at the end.
@@ -341,7 +343,7 @@ func (s *series) run(ctx context.Context, tasks []*task, again bool) error {
 				}
 				of := lineage{t.Set, t.Target, method.Name, turn.drawn.Person, turn.seed}
 				if s.KeepLearned {
-					r.learned = s.kept[of]
+					r.learned, r.Later = s.kept[of]
 				}
 				if err := r.course(ctx); err != nil {
 					return fmt.Errorf("%s, %s, %s, seed %d %s: %w", t.Image, t.Target, method.Name, turn.seed, turn.drawn.Person, err)

@@ -235,7 +235,7 @@ func (c Course) untouched() float64 {
 			for _, p := range s.Points[1:] {
 				dice = append(dice, p.Untouched)
 			}
-		case s.Position > 0:
+		case s.Position > 0 || c.Later:
 			dice = append(dice, s.Points[0].Dice)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"scrawl/adapters/scribble"
 	"scrawl/adapters/volume"
+	"scrawl/apps/recognise"
 	"scrawl/engine/adapt"
 	"scrawl/engine/onnx"
 	"scrawl/engine/ort"
@@ -38,7 +39,7 @@ func defaultModel(b *testing.B) *Model {
 		b.Fatal(err)
 	}
 	in := Input{Channels: []Channel{ChannelImage, ChannelPositive, ChannelNegative, ChannelPrevious}, Grid: 128, Multiple: 16, Range: &[2]float64{0, 1}}
-	return &Model{Engine: e, Input: in, Thesis: adapt.Thesis(), Hindsight: adapt.Hindsight(), Thickness: scribble.DefaultThickness()}
+	return &Model{Engine: e, Input: in, Thesis: adapt.Thesis(), Hindsight: adapt.Hindsight(), Recognise: recognise.Default(), Thickness: scribble.DefaultThickness()}
 }
 
 func line(axis, slice, y, x0, x1 int) scribble.Stroke { return stroke(axis, slice, true, y, x0, x1) }

@@ -28,7 +28,10 @@ func (r *run) carry(ctx context.Context) error {
 	if len(r.state.Anchors) > 0 && (settled || r.req.SliceOnly) {
 		return nil
 	}
-	r.state.Carried = map[SliceKey]Probability{}
+	r.state.Carried, r.state.Recognised = map[SliceKey]Probability{}, false
+	if len(r.state.Anchors) == 0 {
+		return r.foresee(ctx, axis)
+	}
 	if r.req.SliceOnly || len(anchors) == 0 {
 		return nil
 	}

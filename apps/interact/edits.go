@@ -67,7 +67,7 @@ func (r *run) takeEdit(key SliceKey, now, was morph.Mask) {
 	if r.state.Answer != nil {
 		a.Corrected = a.Corrected.with(now, was)
 	}
-	a.Edited, a.Answer, a.Accepted, a.Learned = &now, maskProbability(now), true, false
+	a.Edited, a.Answer, a.Prompted, a.Accepted, a.Learned = &now, maskProbability(now), nil, true, false
 	r.state.Anchors[key] = a
 	delete(r.state.Carried, key)
 }

@@ -166,9 +166,11 @@ func (r *run) answerSlice(ctx context.Context, key SliceKey, positive, negative 
 	a, known := r.state.Anchors[key]
 	if !known {
 		a.Stages = []Stage{r.firstStage(key)}
-		a.Answer = r.state.Carried[key]
+		if !r.state.Recognised { // what was recognised is no answer of the network's
+			a.Answer = r.state.Carried[key]
+		}
 	}
-	p := prompt{positive: positive, negative: negative, prior: a.Answer, box: r.boxMask(key)}
+	p := prompt{positive: positive, negative: negative, prior: a.prompted(), box: r.boxMask(key)}
 	var answer Probability
 	if r.req.Profile == ProfileThesis {
 		answer, err = r.thesis(ctx, v, p)
@@ -178,9 +180,16 @@ func (r *run) answerSlice(ctx context.Context, key SliceKey, positive, negative 
 	if err != nil {
 		return err
 	}
-	a.Stages = append(slices.Clone(a.Stages), Stage{Positive: positive, Negative: negative, Prior: a.Answer})
+	shown, err := r.recognise(v, &a, p, answer)
+	if err != nil {
+		return err
+	}
+	a.Stages = append(slices.Clone(a.Stages), Stage{Positive: positive, Negative: negative, Prior: p.prior})
 	a.Corrected = a.Corrected.without(positive, negative)
-	a.Answer, a.Accepted, a.Learned, a.Edited = a.Corrected.applied(answer), false, false, nil
+	a.Answer, a.Prompted, a.Accepted, a.Learned, a.Edited = a.Corrected.applied(answer), nil, false, false, nil
+	if shown != nil {
+		a.Answer, a.Prompted = a.Corrected.applied(shown), a.Answer
+	}
 	r.state.Anchors[key] = a
 	delete(r.state.Carried, key)
 	return nil

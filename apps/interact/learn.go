@@ -44,7 +44,7 @@ func (r *run) learnAccepted(ctx context.Context) error {
 			r.report.Learned = append(r.report.Learned, key)
 			r.fresh = true
 		}
-		a.Learned = true
+		a.Learned, a.Lesson = true, nil
 		r.state.Anchors[key] = a
 	}
 	return nil
@@ -66,7 +66,7 @@ func (r *run) learnFrom(ctx context.Context, key SliceKey, a Anchor) error {
 	}
 	r.learned.Memory = &next
 	r.report.Lessons = append(r.report.Lessons, report)
-	return nil
+	return r.remember(key, a)
 }
 
 // episode turns a finished slice into training inputs: each stage as the network saw it, with the accepted mask.

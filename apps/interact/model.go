@@ -28,6 +28,7 @@ import (
 	"scrawl/adapters/morph"
 	"scrawl/adapters/scribble"
 	"scrawl/adapters/volume"
+	"scrawl/apps/recognise"
 	"scrawl/engine/adapt"
 	"scrawl/engine/tensor"
 )
@@ -168,6 +169,7 @@ type Model struct {
 	Input     Input
 	Thesis    adapt.Config
 	Hindsight adapt.HindsightConfig
+	Recognise recognise.Config
 	// Thickness widens strokes in the scribble mask of the thesis's method.
 	Thickness scribble.Thickness
 }
@@ -205,6 +207,8 @@ type Learned struct {
 	Memory       *adapt.Memory // of hindsight
 	Sets         *adapt.Sets   // of the thesis's method
 	Interactions uint64
+	// Known is what targets of this kind look like, from finished slices; nil when nothing was shown.
+	Known *recognise.Knowledge
 }
 
 // SliceKey names a slice by its index axis and its number along it.
@@ -224,12 +228,16 @@ type Stage struct {
 type Anchor struct {
 	Stages []Stage
 	Answer Probability
+	// Prompted is the network's own answer where Answer also holds what was recognised; nil where both are the same.
+	Prompted Probability
 	// Edited is the mask the user drew by hand over our answer, if any: it stands as it is until strokes are drawn on the slice.
 	Edited *morph.Mask
 	// Corrected is what the user has changed in our answers by hand: it survives later answers. Nil when there is nothing.
 	Corrected *Corrections
 	// Accepted tells that the user has moved on from the slice or drawn it by hand; Learned that it has been learned from.
 	Accepted, Learned bool
+	// Lesson is what the slice shows of the target's look; nil when there is none, or it has become part of [Learned].
+	Lesson *recognise.Lesson
 }
 
 // Corrections are the pixels of a slice that the user added to the object by hand, and those taken from it.
@@ -241,6 +249,10 @@ type State struct {
 	Anchors map[SliceKey]Anchor
 	// Carried are the answers of slices without strokes, along the axis they were carried.
 	Carried map[SliceKey]Probability
+	// Recognised tells that Carried was recognised, not carried from a neighbour.
+	Recognised bool
+	// Evidence for recognising is what this image's strokes have given of it that [Learned] does not hold yet.
+	Evidence recognise.Evidence
 	// Answer is the last answer, one bit a voxel, i fastest; nil before the first.
 	Answer []bool
 	// Box and SliceOnly are those of the last request: they limited what was carried.

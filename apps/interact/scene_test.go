@@ -10,6 +10,7 @@ import (
 
 	"scrawl/adapters/scribble"
 	"scrawl/adapters/volume"
+	"scrawl/apps/recognise"
 	"scrawl/engine/adapt"
 	"scrawl/engine/onnx"
 	"scrawl/engine/onnx/refexec"
@@ -77,7 +78,7 @@ func model(tb testing.TB, m *onnx.Model, in Input) *Model {
 	thesis.Steps = 3
 	hindsight := adapt.Hindsight()
 	hindsight.Steps, hindsight.Batch = 2, 2
-	return &Model{Engine: e, Input: in, Thesis: thesis, Hindsight: hindsight, Thickness: scribble.DefaultThickness()}
+	return &Model{Engine: e, Input: in, Thesis: thesis, Hindsight: hindsight, Recognise: recognise.Default(), Thickness: scribble.DefaultThickness()}
 }
 
 // bright sees strokes, and takes for the object what is bright, what is under a positive stroke, and what the previous mask had

@@ -147,7 +147,7 @@ func equip(methods []evaluate.Method, loaded *interact.Model, changes []string) 
 
 // override sets constants of the method from texts such as hindsight.steps=4, by the keys of app.yaml.
 func override(m *interact.Model, changes []string) error {
-	sections := map[string]any{"thesis": &m.Thesis, "hindsight": &m.Hindsight, "thickness": &m.Thickness}
+	sections := map[string]any{"thesis": &m.Thesis, "hindsight": &m.Hindsight, "recognise": &m.Recognise, "thickness": &m.Thickness}
 	for _, change := range changes {
 		path, value, ok := strings.Cut(change, "=")
 		section, key, dotted := strings.Cut(path, ".")

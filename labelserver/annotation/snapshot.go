@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"scrawl/apps/interact"
+	"scrawl/apps/recognise"
 	"scrawl/engine/adapt"
 	"scrawl/engine/tensor"
 )
@@ -15,6 +16,7 @@ type snapshotHead struct {
 	Interactions uint64
 	Thesis       []int // number of weights of the student and of each average; nil when nothing was learned by the thesis's method
 	Memory       *memoryHead
+	Known        *recognise.Knowledge // of the target's look, small enough to stand here
 }
 
 // memoryHead is hindsight's memory without its tensors.
@@ -38,7 +40,7 @@ func setsHead(s adapt.Sets) []int {
 }
 
 func headOf(l interact.Learned) snapshotHead {
-	h := snapshotHead{Interactions: l.Interactions}
+	h := snapshotHead{Interactions: l.Interactions, Known: l.Known}
 	if l.Sets != nil {
 		h.Thesis = setsHead(*l.Sets)
 	}
@@ -56,7 +58,7 @@ func headOf(l interact.Learned) snapshotHead {
 
 // emptied is a value of the head's form whose tensors are yet to be read.
 func (h snapshotHead) emptied() (interact.Learned, error) {
-	l := interact.Learned{Interactions: h.Interactions}
+	l := interact.Learned{Interactions: h.Interactions, Known: h.Known}
 	if h.Thesis != nil {
 		s, err := emptySets(h.Thesis)
 		if err != nil {
