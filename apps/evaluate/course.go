@@ -372,7 +372,11 @@ func (r *run) measureVolume() Point {
 // continuity is the mean Dice of neighbouring slices, of the answer and of the truth. Where neither has an answer there is no continuity.
 func (r *run) continuity() (answer, truth float64) {
 	var ours, theirs []float64
-	for n := 1; n < len(r.truth); n++ {
+	first, last := 0, len(r.truth)-1
+	if r.Mode == BySlice { // nothing is answered beyond
+		first, last = r.order[0], r.order[len(r.order)-1]
+	}
+	for n := first + 1; n <= last; n++ {
 		a, b := r.truth[n-1], r.truth[n]
 		if a.Count() < r.MinPixels || b.Count() < r.MinPixels {
 			continue

@@ -27,6 +27,10 @@
 // of different methods with the same seed meet the same annotator, so their differences are paired. Means are over cases, each
 // the mean of its courses, and each of those the mean of its slices; intervals are bootstrapped over cases, since slices of
 // one case are not independent (percentile intervals: Efron, The Annals of Statistics 7 (1979) 1-26).
+//
+// Beside Dice, distances and interactions a report gives minutes under the time model of [scrawl/apps/simulate], in which what
+// interactions leave over is finished by hand; how much of an answer changes from slice to slice ([Course.Continuity]); what is left of
+// earlier cases after a series ([Protocol.Retention]); and, of the methods of the published ablations, their order beside the published one.
 package evaluate
 
 import (
