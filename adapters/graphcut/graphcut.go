@@ -25,6 +25,10 @@
 // told from the whole image, or from what lies around the box. No stroke on the object gives an empty answer, where there the whole
 // volume is returned; with a box, a cube of 10 voxels in its middle is taken for the object, as there.
 //
+// With a simulated annotator who always corrects the worst slice, over eight targets (five organs and a spleen in CT, the spinal cord in two
+// kinds of MR) the mean Dice of the whole volume after 1 | 3 | 5 | 8 interactions is 0.45 | 0.33 | 0.57 | 0.75. The cord has 0.93 after the
+// first; a large organ next to others like it takes many strokes, and a stroke more can be worse than one less.
+//
 // # Limits
 //
 // A volume of more than [Options.MaxVoxels] is cut on a coarser grid, of blocks of voxels. A box limits the work to its inside.
