@@ -22,6 +22,7 @@ import (
 	cdpbrowser "github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"scrawl/adapters/format"
 	"scrawl/adapters/volume"
@@ -212,19 +213,7 @@ func (b *browser) choose(name string) {
 func (b *browser) stroke(tool string, voxels ...[3]int) {
 	b.t.Helper()
 	b.do(chromedp.Click(fmt.Sprintf(`[data-tool=%q]`, tool)))
-	events := []input.DispatchMouseEventType{input.DispatchMouseEventTypeMousePressed}
-	for i, v := range voxels {
-		at := run(b, chromedp.Evaluate[struct{ X, Y float64 }](fmt.Sprintf("scrawl.pageOf([%d,%d,%d])", v[0], v[1], v[2])))
-		if i > 0 {
-			events = []input.DispatchMouseEventType{input.DispatchMouseEventTypeMouseMoved}
-		}
-		if i == len(voxels)-1 {
-			events = append(events, input.DispatchMouseEventTypeMouseReleased)
-		}
-		for _, e := range events {
-			b.do(chromedp.MouseEvent(e, at.X, at.Y, chromedp.ButtonLeft))
-		}
-	}
+	b.pointer(input.DispatchMouseEventPointerTypeMouse, voxels...)
 }
 
 // answered waits for the answer to the strokes just drawn.
@@ -479,6 +468,9 @@ func TestUploadsInBrowser(t *testing.T) {
 	}
 	b.do(chromedp.SetUploadFiles("#files", series, chromedp.NodeReady))
 	b.until("the series", `document.querySelector("#status").textContent.startsWith("Uploaded image: 512 × 512 × 3")`)
+	if run(b, chromedp.Evaluate[bool](`document.querySelector('#download [value="dicom"]').disabled`)) {
+		t.Error("no DICOM segmentation is offered of a DICOM series")
+	}
 	b.stroke("object", [3]int{250, 256, 1}, [3]int{256, 256, 1}, [3]int{262, 256, 1})
 	b.answered(1)
 	b.screenshot("series")
@@ -541,8 +533,177 @@ func TestLogInOnTabletInBrowser(t *testing.T) {
 			t.Errorf("%s is not shown on a tablet", selector)
 		}
 	}
+	if run(b, chromedp.Evaluate[bool](`[...document.querySelectorAll("#tools button")].some(e => e.scrollWidth > e.clientWidth) || document.querySelector(".tools").scrollWidth > document.querySelector(".tools").clientWidth`)) {
+		t.Error("the tools' buttons overflow on a tablet")
+	}
 	b.click("#account")
 	b.until("the log-in again", `document.querySelector("#login")?.open`)
+
+	b.do(chromedp.Navigate(p.address + "/auth/login?next=/docs"))
+	b.do(chromedp.SetValue("#username", "anna"), chromedp.SetValue("#password", "wrong"))
+	b.click("#login button")
+	b.until("the refusal", `document.querySelector("#problem").textContent === "wrong user name or password"`)
+	b.screenshot("login")
+	b.do(chromedp.SetValue("#password", "correct horse"))
+	b.click("#login button")
+	b.until("the page asked for", `location.pathname === "/docs"`)
+}
+
+// What has no mouse: a file dropped onto the page, strokes of a finger, of a pen and by the keyboard, and the eraser. Then what was spent is
+// still known after a reload, and the next image is one without a label.
+func TestOtherHandsInBrowser(t *testing.T) {
+	p := startDemo(t)
+	b := openBrowser(t, 1280, 720)
+	b.open(p.address)
+	picture := filepath.Join(t.TempDir(), "cells.png")
+	writePicture(t, picture)
+	b.drop(picture)
+	b.until("the picture that was dropped", `document.querySelector("#status").textContent.startsWith("cells: 96 × 64 × 1")`)
+	if !run(b, chromedp.Evaluate[bool](`document.querySelector('#download [value="dicom"]').disabled`)) {
+		t.Error("a DICOM segmentation is offered of a picture")
+	}
+
+	b.choose("liver")
+	b.touch([3]int{65, 33, 0}, [3]int{61, 31, 0})
+	one := b.strokeVoxels()
+	b.touch([3]int{65, 25, 0}, [3]int{61, 27, 0}) // at once: no double tap
+	two := b.strokeVoxels()
+	if one == 0 || two <= one {
+		t.Errorf("two strokes of a finger cover %d and then %d voxels", one, two)
+	}
+	b.idle()
+	mask := b.labels()
+	if mask[32*96+34] != 1 {
+		t.Error("the strokes of the finger got no mask")
+	}
+	b.click(`[data-tool="background"]`)
+	corner := [][3]int{{5, 5, 0}, {12, 5, 0}}
+	b.pointer(input.DispatchMouseEventPointerTypePen, corner...)
+	b.idle()
+	three := b.strokeVoxels()
+	if three <= two {
+		t.Errorf("a stroke of the pen covers nothing: %d voxels after %d", three, two)
+	}
+	b.stroke("eraser", corner...)
+	b.idle()
+	if n := b.strokeVoxels(); n != two {
+		t.Errorf("after erasing the pen's stroke %d voxels are left, want %d", n, two)
+	}
+	b.click(`[data-tool="object"]`)
+	b.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("#view").focus()`), chromedp.KeyEvent(kb.ArrowRight), chromedp.KeyEvent(" "))
+	b.idle()
+	if n := b.strokeVoxels(); n <= two {
+		t.Error("the space bar draws nothing")
+	}
+	b.screenshot("other-hands")
+
+	n, seconds := b.interactions(), b.text("#userTime")
+	b.open(p.address + "/?image=cells")
+	if after := b.text("#userTime"); after == "0.0 s" || b.text("#serverTime") == "0.0 s" {
+		t.Errorf("after %d interactions the user had spent %s, and after a reload %s", n, seconds, after)
+	}
+	b.click("#submit")
+	b.until("the label to be stored", `document.querySelector("#status").textContent.startsWith("Stored")`)
+	b.do(chromedp.KeyEvent("n"))
+	b.until("the next image", `document.querySelector("#status").textContent.startsWith("abdomen_example: 192 × 160 × 48")`)
+
+	for page, wanted := range map[string]string{"/docs": "/infer/{model}", "/logs/": "interaction"} {
+		b.do(chromedp.Navigate(p.address + page))
+		b.until(page, fmt.Sprintf(`document.body.textContent.includes(%q)`, wanted))
+		b.screenshot(strings.Trim(page, "/"))
+	}
+}
+
+func (b *browser) strokeVoxels() int {
+	b.t.Helper()
+	return run(b, chromedp.Evaluate[int]("scrawl.strokeVoxels()"))
+}
+
+// idle waits until all strokes are answered.
+func (b *browser) idle() {
+	b.t.Helper()
+	b.until("the answers", `document.querySelector("#busy").hidden`)
+}
+
+// drop lets go of a file over the image.
+func (b *browser) drop(file string) {
+	b.t.Helper()
+	data := &input.DragData{Items: []*input.DragDataItem{}, Files: []string{file}, DragOperationsMask: 1}
+	for _, kind := range []input.DispatchDragEventType{input.DispatchDragEventTypeDragEnter, input.DispatchDragEventTypeDragOver, input.DispatchDragEventTypeDrop} {
+		if _, err := chromedp.Call(b.ctx, input.DispatchDragEvent, input.DispatchDragEventParams{Type: kind, X: 500, Y: 300, Data: data}); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// touch draws with a finger.
+func (b *browser) touch(voxels ...[3]int) {
+	b.t.Helper()
+	send := func(kind input.DispatchTouchEventType, points ...*input.TouchPoint) {
+		b.t.Helper()
+		if points == nil {
+			points = []*input.TouchPoint{}
+		}
+		if _, err := chromedp.Call(b.ctx, input.DispatchTouchEvent, input.DispatchTouchEventParams{Type: kind, TouchPoints: points}); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	kind := input.DispatchTouchEventTypeTouchStart
+	for _, v := range voxels {
+		at := b.pageOf(v)
+		send(kind, &input.TouchPoint{X: at.X, Y: at.Y})
+		kind = input.DispatchTouchEventTypeTouchMove
+		time.Sleep(20 * time.Millisecond) // the viewer looks whether a second finger follows
+	}
+	send(input.DispatchTouchEventTypeTouchEnd)
+}
+
+// point is a place on the page.
+type point struct{ X, Y float64 }
+
+func (b *browser) pageOf(v [3]int) point {
+	b.t.Helper()
+	return run(b, chromedp.Evaluate[point](fmt.Sprintf("scrawl.pageOf([%d,%d,%d])", v[0], v[1], v[2])))
+}
+
+// pointer draws with what moves the cursor, with the tool that is chosen.
+func (b *browser) pointer(kind input.DispatchMouseEventPointerType, voxels ...[3]int) {
+	b.t.Helper()
+	events := []input.DispatchMouseEventType{input.DispatchMouseEventTypeMousePressed}
+	for i, v := range voxels {
+		at := b.pageOf(v)
+		if i > 0 {
+			events = []input.DispatchMouseEventType{input.DispatchMouseEventTypeMouseMoved}
+		}
+		if i == len(voxels)-1 {
+			events = append(events, input.DispatchMouseEventTypeMouseReleased)
+		}
+		for _, e := range events {
+			params := input.DispatchMouseEventParams{Type: e, X: at.X, Y: at.Y, Button: input.MouseButtonLeft, Buttons: 1, ClickCount: 1, PointerType: kind}
+			if _, err := chromedp.Call(b.ctx, input.DispatchMouseEvent, params); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// The operator sees the course of a training.
+func TestOperatorInBrowser(t *testing.T) {
+	s := newSite(t)
+	defer func() { s.stop() }()
+	b := openBrowser(t, 1280, 720)
+	if status, answer := s.call("POST", "/train/organs?run_sync=true", `{"max_epochs":3,"client_id":"ann"}`); status != 200 {
+		t.Fatalf("training: %d %v", status, answer)
+	}
+	b.do(chromedp.Navigate(s.address + "/operator"))
+	b.until("the curve", `document.querySelector("#curve polyline")?.getAttribute("points").split(" ").length === 3`)
+	if text := b.text("#training"); !strings.Contains(text, "3 of 3") || !strings.Contains(text, "organs") {
+		t.Errorf("of the training the operator is told %q", text)
+	}
+	if run(b, chromedp.Evaluate[bool](`[...document.querySelectorAll("section")].some(s => s.scrollWidth > s.clientWidth)`)) {
+		t.Error("a table of the operator's page is cut at 1280 pixels")
+	}
+	b.screenshot("operator")
 }
 
 // writePicture draws a bright disc on a dark ground.

@@ -308,6 +308,9 @@ func (a *Annotator) answer(ctx context.Context, jobs ...*job) ([]outcome, error)
 		}
 	}
 	for i, j := range jobs {
+		if outs[i].change != nil {
+			outs[i].change.entry.Took = time.Since(j.began).Seconds()
+		}
 		if err := a.apply(j.lineage, j, outs[i].change); err != nil {
 			release()
 			return nil, err

@@ -24,6 +24,7 @@ type job struct {
 	user     string   // the client's name for its user, "" if it has none
 	label    string   // the segment being drawn
 	lineage  *lineage // once its lock is held
+	began    time.Time
 
 	strokes    scribble.Set
 	marks      []segment.Mark // strokes by class, for a network with classes
@@ -76,7 +77,7 @@ func (j *job) readDrawn(req *Request) error {
 // bareJob reads what does not depend on what was drawn.
 func bareJob(e Entry, img *image, req *Request) (*job, error) {
 	j := &job{entry: e, img: img, imageKey: req.Image.Key, stateKey: stateKey(e, img.hash), user: req.ClientID, label: strings.TrimSpace(req.LabelName),
-		strokes: scribble.NewSet(img.Volume.Size), progress: req.Progress}
+		strokes: scribble.NewSet(img.Volume.Size), progress: req.Progress, began: time.Now()}
 	if err := j.readOptions(req.Params); err != nil {
 		return nil, err
 	}

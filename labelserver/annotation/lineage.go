@@ -56,6 +56,8 @@ type entry struct {
 	StateOf int
 	// Undo tells that the entry went back to an earlier state.
 	Undo bool
+	// Took is how many seconds the answer took; 0 where the entry is no answer.
+	Took float64 `json:",omitempty"`
 	// Forgotten tells that the image was deleted; its earlier entries no longer count.
 	Forgotten bool
 }

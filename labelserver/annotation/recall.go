@@ -2,7 +2,11 @@ package annotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
+	"time"
 
 	"scrawl/adapters/volume"
 	"scrawl/apps/interact"
@@ -27,17 +31,20 @@ const (
 type Learning struct {
 	// Interactions and Lessons are counted over all images of the lineage.
 	Interactions, Lessons uint64
-	// OnImage are the interactions with the image of the work alone; 0 for networks with classes, whose strokes are not recalled.
+	// OnImage are the interactions with the image of the work alone, for its segment.
 	OnImage uint64
+	// UserSeconds and MachineSeconds are those spent on the image for its segment: between the answers and the strokes after them, and
+	// on the answers. Pauses of more than five minutes are no work.
+	UserSeconds, MachineSeconds float64
 	// Distance is how far the weights have moved; see [interact.Distance].
 	Distance float64
 	// Loss is the course of the last lesson, step by step, since the server started.
 	Loss []float64
-	// Busy tells that something is being learned at this moment; the other fields are then empty.
+	// Busy tells that something is being learned at this moment; Lessons, Distance and Loss are then empty.
 	Busy bool
 }
 
-// Recall shows what is remembered. All methods are safe for concurrent use; none changes anything.
+// Recall shows what is remembered. All methods are safe for concurrent use; none changes anything, and none waits for a lesson under way.
 type Recall interface {
 	// Labels lists the segments for which the user's strokes on the image are remembered. LabelName of the work is not looked at.
 	Labels(ctx context.Context, w Work) ([]string, error)
@@ -45,7 +52,7 @@ type Recall interface {
 	Strokes(ctx context.Context, w Work) (*volume.LabelMap, error)
 	// Uncertainty is that of the last answer, 0 to 255; nil when there is none.
 	Uncertainty(ctx context.Context, w Work) (*volume.LabelMap, error)
-	// Learned tells what was learned. It does not wait for a lesson under way.
+	// Learned tells what was learned.
 	Learned(ctx context.Context, w Work) (Learning, error)
 }
 
@@ -68,70 +75,111 @@ func (a *Annotator) find(ctx context.Context, w Work) (found, error) {
 	return found{e, img, identityOf(w.ClientID, e.Network, e.lineageLabel(w.LabelName), img.hash, e.Weights)}, nil
 }
 
+// key names what is known of the image for a label.
+func (f found) key(label string) string {
+	if f.entry.Segment != nil && f.entry.Type != deepEdit {
+		return classKey(f.entry, f.img.hash, label)
+	}
+	return stateKey(f.entry, f.img.hash)
+}
+
 // Labels implements Recall.
 func (a *Annotator) Labels(ctx context.Context, w Work) ([]string, error) {
 	f, err := a.find(ctx, w)
 	if err != nil {
 		return nil, err
 	}
+	labels := []string{}
+	if f.entry.Segment != nil {
+		l, err := a.journal.read(f.id, false)
+		if err != nil {
+			return nil, err
+		}
+		for _, label := range f.entry.Labels {
+			if l.remembers(f.key(label)) {
+				labels = append(labels, label)
+			}
+		}
+		return labels, nil
+	}
 	ids, err := a.journal.identities()
 	if err != nil {
 		return nil, fmt.Errorf("list what was learned: %w", err)
-	}
-	labels := []string{}
-	if f.entry.Segment != nil {
-		return labels, nil // one lineage is of all its labels
 	}
 	for _, id := range ids {
 		if id.User != w.ClientID || id.Model != f.entry.Network || id.Weights != f.entry.Weights || id.Label == "" {
 			continue
 		}
-		h, release, err := a.hold(ctx, id)
+		l, err := a.journal.read(id, false)
 		if err != nil {
 			return nil, err
 		}
-		last, known := h.lineage.last(stateKey(f.entry, f.img.hash))
-		release()
-		if known && last.StateOf > 0 {
+		if l.remembers(f.key(id.Label)) {
 			labels = append(labels, id.Label)
 		}
 	}
 	return labels, nil
 }
 
-// recalled is the state of a piece of work; its Answer is nil when there is none.
-func (a *Annotator) recalled(ctx context.Context, w Work) (found, interact.State, error) {
+// remembers tells whether there are strokes on an image.
+func (l *lineage) remembers(image string) bool {
+	last, known := l.last(image)
+	return known && last.StateOf > 0
+}
+
+// recalled is the state of a piece of work; it has no answer when there is none. It is read from disk, where states once written stay as
+// they are, since whoever learns holds the lineage's lock.
+func (a *Annotator) recalled(ctx context.Context, w Work) (found, imageState, error) {
 	f, err := a.find(ctx, w)
 	if err != nil {
-		return f, interact.State{}, err
+		return f, imageState{}, err
 	}
-	h, release, err := a.hold(ctx, f.id)
+	l, err := a.journal.read(f.id, false)
 	if err != nil {
-		return f, interact.State{}, err
+		return f, imageState{}, err
 	}
-	defer release()
-	state, err := a.stateOf(h.lineage, stateKey(f.entry, f.img.hash))
-	return f, state.State, err
+	last, known := l.last(f.key(w.LabelName))
+	if !known {
+		return f, imageState{}, nil
+	}
+	state, err := a.journal.state(l, last)
+	if errors.Is(err, fs.ErrNotExist) {
+		return f, imageState{}, nil // forgotten meanwhile
+	}
+	return f, state, err
 }
 
 // Strokes implements Recall.
 func (a *Annotator) Strokes(ctx context.Context, w Work) (*volume.LabelMap, error) {
 	f, state, err := a.recalled(ctx, w)
-	if err != nil || state.Answer == nil {
+	if err != nil || !state.answered() {
 		return nil, err
 	}
 	m := volume.NewLabelMap(f.img.Volume.Geometry)
+	mark := func(at int, positive bool) {
+		m.Labels[at] = RecalledBackground
+		if positive {
+			m.Labels[at] = RecalledForeground
+		}
+	}
+	if state.Classes != nil {
+		number := uint8(slices.Index(f.entry.Labels, w.LabelName) + 1)
+		for at, l := range state.Classes.Labels {
+			if l == number && l != 0 {
+				m.Labels[at] = RecalledSegment
+			}
+		}
+		for _, drawn := range state.Classes.Marks {
+			drawn.Strokes.Voxels(mark)
+		}
+		return m, nil
+	}
 	for at, inside := range state.Answer {
 		if inside {
 			m.Labels[at] = RecalledSegment
 		}
 	}
-	state.Strokes.Voxels(func(at int, positive bool) {
-		m.Labels[at] = RecalledBackground
-		if positive {
-			m.Labels[at] = RecalledForeground
-		}
-	})
+	state.Strokes.Voxels(mark)
 	return m, nil
 }
 
@@ -141,7 +189,7 @@ func (a *Annotator) Uncertainty(ctx context.Context, w Work) (*volume.LabelMap, 
 	if err != nil || state.Answer == nil {
 		return nil, err
 	}
-	return state.Uncertainty(f.img.Volume.Geometry), nil
+	return state.State.Uncertainty(f.img.Volume.Geometry), nil
 }
 
 // Learned implements Recall.
@@ -150,12 +198,19 @@ func (a *Annotator) Learned(ctx context.Context, w Work) (Learning, error) {
 	if err != nil || f.entry.Cut != nil {
 		return Learning{}, err
 	}
+	log, err := a.journal.read(f.id, false)
+	if err != nil {
+		return Learning{}, err
+	}
+	key := f.key(w.LabelName)
+	learning := Learning{Interactions: log.interactions(), OnImage: log.interactionsOn(key)}
+	learning.UserSeconds, learning.MachineSeconds = log.secondsOn(key)
 	a.mu.Lock()
 	h := a.lineages[f.id]
-	busy := h != nil && len(h.lock) > 0
+	learning.Busy = h != nil && len(h.lock) > 0
 	a.mu.Unlock()
-	if busy {
-		return Learning{Busy: true}, nil
+	if learning.Busy {
+		return learning, nil
 	}
 	h, release, err := a.hold(ctx, f.id)
 	if err != nil {
@@ -163,12 +218,36 @@ func (a *Annotator) Learned(ctx context.Context, w Work) (Learning, error) {
 	}
 	defer release()
 	l := h.lineage
-	learning := Learning{Interactions: l.interactions(), OnImage: l.interactionsOn(stateKey(f.entry, f.img.hash)), Distance: interact.Distance(f.entry.Engine().Network().Source(), l.learned), Loss: l.loss}
+	learning.Distance, learning.Loss = interact.Distance(f.entry.Engine().Network().Source(), l.learned), l.loss
 	if m := l.learned.Memory; m != nil {
 		learning.Lessons = m.Lessons
 	}
 	learning.Lessons += l.learned.Interactions
 	return learning, nil
+}
+
+// longPause is the longest time between an answer and the next stroke that counts as work.
+const longPause = 5 * time.Minute
+
+// secondsOn are the seconds that the user and the server have spent on one image, since it was last forgotten.
+func (l *lineage) secondsOn(image string) (user, machine float64) {
+	var answered time.Time
+	for _, e := range l.log {
+		switch {
+		case e.Image != image || e.Took == 0 && !e.Forgotten:
+			continue
+		case e.Forgotten:
+			user, machine, answered = 0, 0, time.Time{}
+			continue
+		}
+		machine += e.Took
+		asked := e.Time.Add(-time.Duration(e.Took * float64(time.Second)))
+		if pause := asked.Sub(answered); !answered.IsZero() && pause > 0 && pause < longPause {
+			user += pause.Seconds()
+		}
+		answered = e.Time
+	}
+	return user, machine
 }
 
 // interactions counts the log's entries that answered strokes.

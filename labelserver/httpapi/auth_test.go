@@ -352,7 +352,7 @@ func TestCookie(t *testing.T) {
 	if r := b.get("/ohif/", "Sec-Fetch-Mode", "navigate"); r.status != 303 || r.header.Get("Location") != "/auth/login?next=%2Fohif%2F" {
 		t.Errorf("a browser without login: %d to %s", r.status, r.header.Get("Location"))
 	}
-	if r := b.get("/auth/login"); r.status != 200 || strings.Contains(r.body, "https://") {
+	if r := b.get("/auth/login"); r.status != 200 || strings.Contains(r.body, "https://") || strings.Contains(r.body, "<script>") || !strings.Contains(r.header.Get("Content-Security-Policy"), "default-src 'none'") {
 		t.Errorf("page to log in: %d %s", r.status, r.body)
 	}
 	out := b.do(http.MethodDelete, "/auth/token", "", nil, "Cookie", cookie)

@@ -52,6 +52,19 @@ func (s *Server) openSeries(ctx context.Context, key annotation.ImageKey) (*dico
 	return nil, nil
 }
 
+// isSeries tells whether an image is a DICOM series, without opening it.
+func (s *Server) isSeries(ctx context.Context, key annotation.ImageKey) bool {
+	switch key.Source {
+	case annotation.Stored:
+		item, err := s.o.Store.Image(ctx, key.ID)
+		return err == nil && item.Series != nil
+	case annotation.Session:
+		_, err := s.o.Sessions.Folder(key.ID)
+		return err == nil
+	}
+	return false
+}
+
 // checkDICOMSeg tells, before anything is computed, whether a request can be answered with a DICOM segmentation. What it says otherwise is
 // the incumbent's.
 func (s *Server) checkDICOMSeg(ctx context.Context, call *inferCall) error {

@@ -113,5 +113,5 @@ func (s *Server) getLogin(c echo.Context) error {
 	if s.o.Auth == nil {
 		return echo.ErrNotFound
 	}
-	return replyBytes(c, http.StatusOK, htmlType, s.login)
+	return s.getPage("login.html")(c)
 }

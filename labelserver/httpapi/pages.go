@@ -24,16 +24,10 @@ var (
 	openapiYAML []byte
 	//go:embed assets/favicon.ico
 	favicon []byte
-	// pageFiles are the pages for annotators and operators, built from page/src.
+	// pageFiles are the pages, built from page/src.
 	//
 	//go:embed page/dist
 	pageFiles embed.FS
-	//go:embed assets/docs.html
-	docsHTML string
-	//go:embed assets/login.html
-	loginHTML string
-	//go:embed assets/logs.html
-	logsHTML string
 )
 
 // operation is a line of the docs page.
@@ -71,20 +65,10 @@ func (s *Server) renderPages() error {
 		Operations []operation
 	}{pageConfig{s.o.Config.Server.Name}, s.o.About, prefix, s.o.Auth != nil, operationsOf(description)}
 	s.pages = map[string][]byte{}
-	for _, name := range []string{"annotate.html", "operator.html"} {
-		text, err := fs.ReadFile(pageFiles, "page/dist/"+name)
-		if err != nil {
+	for _, name := range []string{"annotate.html", "operator.html", "login.html", "docs.html"} {
+		if s.pages[name], err = render(name, data); err != nil {
 			return fmt.Errorf("page %s: %w", name, err)
 		}
-		if s.pages[name], err = render(string(text), data); err != nil {
-			return fmt.Errorf("page %s: %w", name, err)
-		}
-	}
-	if s.login, err = render(loginHTML, data); err != nil {
-		return fmt.Errorf("page /auth/login: %w", err)
-	}
-	if s.docs, err = render(docsHTML, data); err != nil {
-		return fmt.Errorf("page /docs: %w", err)
 	}
 	return nil
 }
@@ -106,8 +90,9 @@ func addRefusals(description *api.Object) {
 // pageConfig is what pages show of the configuration.
 type pageConfig struct{ Name string }
 
-func render(text string, data any) ([]byte, error) {
-	t, err := template.New("page").Parse(text)
+// render fills a page in.
+func render(name string, data any) ([]byte, error) {
+	t, err := template.ParseFS(pageFiles, "page/dist/"+name)
 	if err != nil {
 		return nil, err
 	}
@@ -211,10 +196,6 @@ func (s *Server) getPageFile(c echo.Context) error {
 	return nil
 }
 
-func (s *Server) getDocs(c echo.Context) error {
-	return replyBytes(c, http.StatusOK, htmlType, s.docs)
-}
-
 func (s *Server) getOpenAPI(c echo.Context) error {
 	return replyBytes(c, http.StatusOK, "application/json", s.openapi)
 }
@@ -281,7 +262,7 @@ func (s *Server) sendLogPage(c echo.Context, lines, refresh int) error {
 	if refresh < 1 {
 		refresh = 5
 	}
-	page, err := render(logsHTML, struct {
+	page, err := render("logs.html", struct {
 		Server pageConfig
 		Lines  string
 		Millis int
@@ -289,6 +270,7 @@ func (s *Server) sendLogPage(c echo.Context, lines, refresh int) error {
 	if err != nil {
 		return err
 	}
+	setPageHeaders(c.Response().Header())
 	return replyBytes(c, http.StatusOK, htmlType, page)
 }
 

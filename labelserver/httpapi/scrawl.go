@@ -17,6 +17,9 @@ import (
 // The routes under /scrawl/ are this server's own: what its page shows and MONAI Label's protocol has no route for. They change
 // nothing.
 
+// seriesHeader tells that an image is a DICOM series, so that its labels can be had as DICOM segmentations.
+const seriesHeader = "X-Dicom-Series"
+
 // niftiType is the media type of the files of these routes.
 const niftiType = "application/octet-stream"
 
@@ -33,6 +36,9 @@ func (s *Server) getVolume(c echo.Context) error {
 	h := c.Response().Header()
 	h.Set("Content-Type", niftiType)
 	h.Set("Cache-Control", "no-store")
+	if s.isSeries(c.Request().Context(), image.Key) {
+		h.Set(seriesHeader, "true")
+	}
 	c.Response().WriteHeader(http.StatusOK)
 	return s.o.Codec.EncodeVolume("image.nii", c.Response(), v)
 }
@@ -139,7 +145,7 @@ func (s *Server) getLearned(c echo.Context) error {
 	if loss == nil {
 		loss = []float64{}
 	}
-	return reply(c, http.StatusOK, api.NewObject("interactions", l.Interactions, "on_image", l.OnImage, "lessons", l.Lessons, "busy", l.Busy, "distance", l.Distance, "loss", loss))
+	return reply(c, http.StatusOK, api.NewObject("interactions", l.Interactions, "on_image", l.OnImage, "user_seconds", l.UserSeconds, "machine_seconds", l.MachineSeconds, "lessons", l.Lessons, "busy", l.Busy, "distance", l.Distance, "loss", loss))
 }
 
 // getStatus tells operators what the server is doing.

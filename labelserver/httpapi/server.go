@@ -74,9 +74,7 @@ type Server struct {
 	echo    *echo.Echo
 	routes  []route
 	openapi []byte
-	docs    []byte
 	pages   map[string][]byte
-	login   []byte
 	grants  *auth.Grants
 	viewer  *os.Root // the folder of OHIF, nil for none
 	metrics serverMetrics
@@ -181,7 +179,7 @@ func (s *Server) register() {
 	e.GET("/", s.getPage("annotate.html"))
 	e.GET("/operator", s.getPage("operator.html"))
 	e.GET("/page/:file", s.getPageFile)
-	e.GET("/docs", s.getDocs)
+	e.GET("/docs", s.getPage("docs.html"))
 	e.GET("/openapi.json", s.getOpenAPI)
 	e.GET("/favicon.ico", s.getFavicon)
 	e.GET("/healthz", s.getHealth)

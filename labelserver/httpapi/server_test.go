@@ -397,13 +397,14 @@ func TestPageRoutes(t *testing.T) {
 		"/scrawl/state?" + work + "liver":            {204, ""},
 		"/scrawl/state?image=case_0":                 {422, `"loc":["query","model"]`},
 		"/scrawl/uncertainty?" + work:                {204, ""},
-		"/scrawl/learned?" + work + "spleen":         {200, `{"interactions":3,"on_image":1,"lessons":2,"busy":false,"distance":0.5,"loss":[]}`},
+		"/scrawl/learned?" + work + "spleen":         {200, `{"interactions":3,"on_image":1,"user_seconds":0.0,"machine_seconds":0.0,"lessons":2,"busy":false,"distance":0.5,"loss":[]}`},
 		"/scrawl/learned?image=case_0&model=missing": {404, "detail"},
 		"/scrawl/progress?request=none":              {204, ""},
 		"/scrawl/progress":                           {422, `"loc":["query","request"]`},
 		"/scrawl/status":                             {200, `{"provider":"CPU"}`},
 		"/page/annotate.js":                          {200, "scrawl"},
 		"/page/style.css":                            {200, "annotate"},
+		"/page/licences.txt":                         {200, "@niivue/niivue"},
 		"/page/annotate.html":                        {404, "detail"},
 		"/page/..%2fopenapi.yaml":                    {404, "detail"},
 	} {
@@ -411,15 +412,15 @@ func TestPageRoutes(t *testing.T) {
 			t.Errorf("GET %s: %d %.200s, want %d with %q", path, r.status, r.body, want.status, want.text)
 		}
 	}
-	for _, path := range []string{"/", "/operator", "/page/annotate.js"} {
+	for _, path := range []string{"/", "/operator", "/docs", "/logs/", "/page/annotate.js"} {
 		policy := b.get(path).header.Get("Content-Security-Policy")
 		if !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
 			t.Errorf("GET %s: policy %q", path, policy)
 		}
 	}
-	for _, path := range []string{"/", "/operator"} {
-		if page := b.get(path).body; strings.Contains(page, "http://") || strings.Contains(page, "https://") || strings.Contains(page, "<style") || strings.Contains(page, " style=") {
-			t.Errorf("GET %s loads something from elsewhere or holds styles the policy blocks", path)
+	for _, path := range []string{"/", "/operator", "/docs", "/logs/"} {
+		if page := b.get(path).body; strings.Contains(page, "<script>") || strings.Contains(page, "http://") || strings.Contains(page, "https://") || strings.Contains(page, "<style") || strings.Contains(page, " style=") {
+			t.Errorf("GET %s loads something from elsewhere, or holds scripts or styles that the policy blocks", path)
 		}
 	}
 }

@@ -1,6 +1,6 @@
 // The page on which images are annotated.
-import { type ImageRef, type Info, type Listed, type NextSlice, type Progress, Refused, Server } from "./protocol";
-import { Session, userSeconds } from "./session";
+import { type ImageRef, type Info, type Listed, type NextSlice, type Progress, Refused, Server, type Volume } from "./protocol";
+import { Session, machineSeconds, userSeconds } from "./session";
 import { type Intensities, type Layout, type Tool, Viewer, maxSegments } from "./viewer";
 import { curve, element, seconds } from "./document";
 
@@ -64,6 +64,9 @@ let info: Info;
 let viewer: Viewer;
 let session: Session | null = null;
 let shownUncertainty = -1;
+let setLayout: (layout: Layout) => void = () => {};
+/** Whether the axial plane alone is shown because the image has no other. */
+let flat = false;
 
 function say(text: string, problem = false): void {
   ui.status.textContent = text;
@@ -135,13 +138,21 @@ function profileText(profile: string): string {
 }
 
 /** Opens an image, with what was done on it before. Its file may be under way already. */
-async function openImage(image: ImageRef, underWay?: Promise<ArrayBuffer>): Promise<void> {
+async function openImage(image: ImageRef, underWay?: Promise<Volume>): Promise<void> {
   say("Loading…");
   setBusy(true);
   try {
     session?.close();
     session = null;
-    const grid = await viewer.load(await (underWay ?? server.volume(image)), offerWindows);
+    const { file, dicom } = await (underWay ?? server.volume(image));
+    const grid = await viewer.load(file, offerWindows);
+    const seg = ui.download.querySelector<HTMLOptionElement>('[value="dicom"]')!;
+    seg.hidden = seg.disabled = !dicom;
+    const wasFlat = flat;
+    flat = grid.orientation.size[2] === 1;
+    if (flat !== wasFlat) {
+      setLayout(flat ? "axial" : "all");
+    }
     ui.welcome.hidden = true;
     performance.mark("picture");
     const opened: Session = new Session(server, image, grid, { model: ui.model.value, profile: ui.profile.value }, {
@@ -235,7 +246,7 @@ function showFacts(): void {
   ui.clear.disabled = s.strokes.empty;
   ui.interactions.textContent = String(s.interactions);
   ui.userTime.textContent = seconds(userSeconds(s));
-  ui.serverTime.textContent = seconds(s.serverSeconds);
+  ui.serverTime.textContent = seconds(machineSeconds(s));
   ui.millilitres.textContent = s.voxels > 0 ? `${millilitres((s.voxels * session!.grid.voxelVolume) / 1000)} ml` : "–";
   ui.suggestion.hidden = !s.next;
   if (s.next) {
@@ -402,7 +413,7 @@ function arrowKeys(group: HTMLElement): void {
 
 function connect(): void {
   const setTool = radios(ui.tools, "tool", "object", (v) => viewer.useTool(v as Tool));
-  const setLayout = radios(ui.layouts, "layout", "all", (v) => viewer.setLayout(v as Layout));
+  setLayout = radios(ui.layouts, "layout", "all", (v) => viewer.setLayout(v as Layout));
   arrowKeys(ui.segments);
   const setBrush = (size: number) => {
     ui.brush.valueAsNumber = size;
@@ -476,11 +487,11 @@ function connect(): void {
   viewer.onPlace = (text) => {
     ui.place.textContent = text;
   };
-  document.addEventListener("keydown", (event) => shortcut(event, setTool, setLayout, setBrush));
+  document.addEventListener("keydown", (event) => shortcut(event, setTool, setBrush));
   dropTarget();
 }
 
-function shortcut(event: KeyboardEvent, setTool: (v: string) => void, setLayout: (v: string) => void, setBrush: (v: number) => void): void {
+function shortcut(event: KeyboardEvent, setTool: (v: string) => void, setBrush: (v: number) => void): void {
   const target = event.target as HTMLElement;
   if (ui.login.open || /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName)) {
     return;
@@ -514,7 +525,12 @@ function shortcut(event: KeyboardEvent, setTool: (v: string) => void, setLayout:
     arrowleft: () => viewer.move(-1, 0, 0),
     arrowright: () => viewer.move(1, 0, 0),
   };
-  const action = actions[key];
+  const onView: Record<string, () => void> = {
+    arrowup: () => viewer.move(0, 1, 0),
+    arrowdown: () => viewer.move(0, -1, 0),
+  };
+  const drawing = key === " " && !target.closest("button, a") ? () => viewer.drawAtCross() : undefined;
+  const action = drawing ?? (event.shiftKey ? onView[key] : undefined) ?? actions[key];
   if (action) {
     event.preventDefault();
     event.stopPropagation();
@@ -522,18 +538,25 @@ function shortcut(event: KeyboardEvent, setTool: (v: string) => void, setLayout:
   }
 }
 
+/** Takes files dropped anywhere, also over the image, where the viewer would keep them to itself. */
 function dropTarget(): void {
-  document.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    document.body.classList.add("dropping");
-  });
-  document.addEventListener("dragleave", (event) => {
+  const on = (kind: "dragover" | "dragleave" | "drop", act: (event: DragEvent) => void) =>
+    document.addEventListener(
+      kind,
+      (event) => {
+        event.preventDefault();
+        event.stopPropagation();
+        act(event);
+      },
+      { capture: true },
+    );
+  on("dragover", () => document.body.classList.add("dropping"));
+  on("dragleave", (event) => {
     if (!event.relatedTarget) {
       document.body.classList.remove("dropping");
     }
   });
-  document.addEventListener("drop", (event) => {
-    event.preventDefault();
+  on("drop", (event) => {
     document.body.classList.remove("dropping");
     attempt(() => upload([...(event.dataTransfer?.files ?? [])]));
   });

@@ -45,7 +45,7 @@ interface Task {
 
 /** Fills a table with rows of cells. */
 function rows(id: string, cells: [string, ...unknown[]][]): void {
-  element(id, HTMLTableElement).replaceChildren(
+  element(id, HTMLTableSectionElement).replaceChildren(
     ...cells.map(([name, ...values]) => {
       const row = document.createElement("tr");
       const head = document.createElement("th");

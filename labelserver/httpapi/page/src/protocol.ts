@@ -30,6 +30,12 @@ export interface Listed {
   tags: string[];
 }
 
+/** An image's file, and whether it was made of a DICOM series. */
+export interface Volume {
+  file: ArrayBuffer;
+  dicom: boolean;
+}
+
 /** Whose state a request is about. */
 export interface Lineage {
   model: string;
@@ -66,6 +72,9 @@ export interface Learned {
   interactions: number;
   /** Those with this image. */
   on_image: number;
+  /** Spent on this image: by the user between answers, and by the server on them. */
+  user_seconds: number;
+  machine_seconds: number;
   lessons: number;
   busy: boolean;
   distance: number;
@@ -118,10 +127,17 @@ export class Server {
   }
 
   async login(username: string, password: string): Promise<void> {
-    const body = new URLSearchParams({ username, password, grant_type: "password" });
-    const answer = await this.call("/auth/token", { method: "POST", body });
-    const { access_token } = (await answer.json()) as { access_token: string };
+    const { access_token } = await this.tokenFor({ username, password });
     this.useToken(access_token);
+  }
+
+  /** Logs the whole browser in, by a cookie: the viewers in it too. */
+  async loginBrowser(username: string, password: string): Promise<void> {
+    await this.tokenFor({ username, password, cookie: "true" });
+  }
+
+  private tokenFor(fields: Record<string, string>): Promise<{ access_token: string }> {
+    return this.json("/auth/token", { method: "POST", body: new URLSearchParams({ ...fields, grant_type: "password" }) });
   }
 
   useToken(token: string): void {
@@ -174,8 +190,9 @@ export class Server {
   }
 
   /** The image as one uncompressed NIfTI file, whatever it is stored as. */
-  async volume(image: ImageRef): Promise<ArrayBuffer> {
-    return (await this.call(`/scrawl/volume?${imageQuery(image)}`)).arrayBuffer();
+  async volume(image: ImageRef): Promise<Volume> {
+    const answer = await this.call(`/scrawl/volume?${imageQuery(image)}`);
+    return { file: await answer.arrayBuffer(), dicom: answer.headers.has("X-Dicom-Series") };
   }
 
   /** The finished label, as a NIfTI file, with the names of its segments; null when there is none. */

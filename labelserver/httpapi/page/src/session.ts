@@ -11,6 +11,9 @@ export interface Segment {
   /** How many voxels it has. */
   voxels: number;
   interactions: number;
+  /** What the user and the server have spent on it before this session, and the server since. */
+  userSecondsBefore: number;
+  serverSecondsBefore: number;
   serverSeconds: number;
   firstStroke: number | null;
   lastStroke: number;
@@ -82,6 +85,8 @@ export class Session {
       strokes: new Strokes(),
       voxels: 0,
       interactions: 0,
+      userSecondsBefore: 0,
+      serverSecondsBefore: 0,
       serverSeconds: 0,
       firstStroke: null,
       lastStroke: 0,
@@ -117,6 +122,8 @@ export class Session {
       this.take(number, map, [rememberedSegment, rememberedObject]);
       await this.askLearned(segment);
       segment.interactions = segment.learned?.on_image ?? 0;
+      segment.userSecondsBefore = segment.learned?.user_seconds ?? 0;
+      segment.serverSecondsBefore = segment.learned?.machine_seconds ?? 0;
     }
     this.listener.changed();
   }
@@ -280,7 +287,9 @@ export class Session {
 
   private async askLearned(segment: Segment): Promise<boolean> {
     try {
-      segment.learned = await this.server.learned(this.image, { model: this.options.model, label: segment.name });
+      const now = await this.server.learned(this.image, { model: this.options.model, label: segment.name });
+      const { lessons, distance, loss } = (now.busy ? segment.learned : null) ?? now; // what is being learned is told when it is done
+      segment.learned = { ...now, lessons, distance, loss };
       this.listener.told();
       return true;
     } catch {
@@ -312,7 +321,7 @@ export class Session {
     await this.server.submit(this.image, this.options.model, await deflate(this.grid.encode(this.labels)), this.segments.map((s) => s.name), {
       interactions: this.segments.reduce((n, s) => n + s.interactions, 0),
       user_seconds: Math.round(this.segments.reduce((n, s) => n + userSeconds(s), 0)),
-      machine_seconds: Math.round(this.segments.reduce((n, s) => n + s.serverSeconds, 0)),
+      machine_seconds: Math.round(this.segments.reduce((n, s) => n + machineSeconds(s), 0)),
     });
     if (current) {
       void this.followLearning(current);
@@ -329,9 +338,15 @@ export class Session {
   }
 }
 
-/** Seconds from a segment's first stroke to its last, less what the server took. */
+/** Seconds from a segment's first stroke to its last, less what the server took, and what was spent on it in earlier sessions. */
 export function userSeconds(s: Segment): number {
-  return s.firstStroke === null ? 0 : Math.max(0, (s.lastStroke - s.firstStroke) / 1000 - s.serverSeconds);
+  const now = s.firstStroke === null ? 0 : Math.max(0, (s.lastStroke - s.firstStroke) / 1000 - s.serverSeconds);
+  return s.userSecondsBefore + now;
+}
+
+/** What the server has spent on a segment's answers, in earlier sessions too. */
+export function machineSeconds(s: Segment): number {
+  return s.serverSecondsBefore + s.serverSeconds;
 }
 
 /** The strokes of a remembered label map. */

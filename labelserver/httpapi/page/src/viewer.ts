@@ -247,6 +247,18 @@ export class Viewer {
     this.nv.moveCrosshairInVox(x, y, z);
   }
 
+  /** Draws with the tool at the cross, on the axial slice. */
+  drawAtCross(): void {
+    if (this.tool === "move" || !this.layers) {
+      return;
+    }
+    this.nv.drawPenAxCorSag = SLICE_TYPE.AXIAL;
+    const [x, y, z] = this.nv.frac2vox(this.nv.scene.crosshairPos) as unknown as [number, number, number];
+    this.nv.drawPt(x, y, z, this.nv.opts.penValue);
+    this.nv.drawPenAxCorSag = -1;
+    this.takeDrawing();
+  }
+
   /** Where a voxel in the viewer's order lies on the page, in pixels of the window; null when no shown slice holds it. */
   pageOf(voxel: [number, number, number]): { x: number; y: number } | null {
     this.nv.drawNow();
