@@ -22,7 +22,8 @@
 //
 // There the image is brought to 2.5×2.5×5 mm and to −300…200 HU first, which suits a CT. Here the image's own grid is used and
 // intensities are scaled to those under the strokes, so that MR and small objects work as well. Without strokes beside the object it is
-// told from the whole image, or from what lies around the box. No stroke on the object gives an empty answer, where there the whole
+// told from the whole image, or from what lies around the box. Parts of the answer that hold no stroke on the object are left out
+// unless [Options.Connected] is off; there all that looks like the object is in it, wherever it lies. No stroke on the object gives an empty answer, where there the whole
 // volume is returned; with a box, a cube of 10 voxels in its middle is taken for the object, as there.
 //
 // With a simulated annotator who always corrects the worst slice, over eight targets (five organs and a spleen in CT, the spinal cord in two

@@ -20,6 +20,8 @@ const (
 	paramBins   = "num_bins"
 	paramLambda = "lamda"
 	paramSigma  = "sigma"
+	// paramConnected is ours: MONAI Label's answers hold all that looks like the object, wherever it lies.
+	paramConnected = "connected"
 )
 
 // describeCut offers the constants of a model without a network.
@@ -27,6 +29,7 @@ func (e Entry) describeCut(config *api.Object) {
 	config.Set(paramBins, e.Cut.Bins)
 	config.Set(paramLambda, e.Cut.Lambda)
 	config.Set(paramSigma, e.Cut.Sigma)
+	config.Set(paramConnected, e.Cut.Connected)
 	config.Set("largest_cc", false)
 }
 
@@ -73,6 +76,9 @@ func cutOptions(o graphcut.Options, params *api.Object) (graphcut.Options, error
 		if number, ok := params.Number(name); ok {
 			*value = number
 		}
+	}
+	if connected, ok := params.Bool(paramConnected); ok {
+		o.Connected = connected
 	}
 	if err := o.Validate(); err != nil {
 		return o, fmt.Errorf("%w: %w", Invalid, err)

@@ -40,6 +40,9 @@ func TestCutOffersTheIncumbentsConstants(t *testing.T) {
 	if m.Type != "scribbles" || m.Config.Has("profile") {
 		t.Errorf("model %+v", m)
 	}
+	if connected, ok := m.Config.Bool("connected"); !ok || !connected {
+		t.Error("connected is not offered, or off")
+	}
 	for name, want := range map[string]float64{"num_bins": 64, "lamda": 1, "sigma": 0.1} {
 		if got, _ := m.Config.Number(name); got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)
@@ -85,6 +88,14 @@ func TestCutAnswersStrokes(t *testing.T) {
 	}
 }
 
+func not(a []bool) []bool {
+	out := make([]bool, len(a))
+	for i := range a {
+		out[i] = !a[i]
+	}
+	return out
+}
+
 func both(a, b []bool) []bool {
 	out := make([]bool, len(a))
 	for i := range a {
@@ -100,6 +111,11 @@ func TestCutParameters(t *testing.T) {
 	usual, _ := u.send(u.cut(nil, on, beside))
 	if other, _ := u.send(u.cut(api.NewObject("lamda", "40", "sigma", 0.5), on, beside)); slices.Equal(other, usual) {
 		t.Error("other constants give the same answer")
+	}
+	// Without a price on borders single voxels elsewhere look like the object.
+	part, _ := u.send(u.cut(api.NewObject("lamda", 0), on, beside))
+	if all, _ := u.send(u.cut(api.NewObject("lamda", 0, "connected", false), on, beside)); slices.Equal(all, part) || slices.Contains(both(part, not(all)), true) {
+		t.Error("with parts that hold no stroke the answer is not a larger one")
 	}
 	for name, value := range map[string]any{"num_bins": 1, "lamda": -1.0, "sigma": 0.0} {
 		if _, err := u.a.Infer(t.Context(), u.cut(api.NewObject(name, value), on, beside)); !errors.Is(err, Invalid) {
