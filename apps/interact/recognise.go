@@ -161,8 +161,8 @@ func (r *run) recognise(v view, a *Anchor, p prompt, answer Probability) (Probab
 		return nil, err
 	}
 	found := s.find(k, r.Recognise)
-	r.weigh(s, *a, p, found)
 	object := answer.mask(v.w, v.h).Or(p.positive).AndNot(p.negative)
+	r.weigh(s, *a, p, found, object)
 	believed := s.near(p, object, r.Recognise.Near)
 	if !k.Shows(r.Recognise) {
 		found = nil
@@ -181,8 +181,9 @@ func (r *run) recognise(v view, a *Anchor, p prompt, answer Probability) (Probab
 // secondChance is how many strokes on a new image may confirm a target that seemed hopeless.
 const secondChance = 2
 
-// weigh books what the new strokes of a slice say of what was found without them.
-func (r *run) weigh(s sight, a Anchor, p prompt, found Probability) {
+// weigh books what the new strokes of a slice say of what was found without them. Whether an object is another one or more of the same, the
+// network decides, by its answer to all strokes: more of the same confirms nothing. Neither does the first stroke of a slice.
+func (r *run) weigh(s sight, a Anchor, p prompt, found Probability, answer morph.Mask) {
 	if found == nil {
 		return
 	}
@@ -192,20 +193,27 @@ func (r *run) weigh(s sight, a Anchor, p prompt, found Probability) {
 	if p.prior != nil {
 		prompted = p.prior.mask(s.view.w, s.view.h)
 	}
-	near := s.near(before, prompted, r.Recognise.Near)
-	beyond := found.mask(s.view.w, s.view.h).AndNot(near)
+	beyond := found.mask(s.view.w, s.view.h).AndNot(s.near(before, prompted, r.Recognise.Near))
+	hits := func(stroke morph.Mask) bool {
+		return 2*stroke.And(beyond).Count() > stroke.Count() && 2*stroke.And(prompted).Count() < stroke.Count()
+	}
+	same := touching(answer, last.Positive)
 	var word recognise.Word
-	drawn := p.positive.AndNot(last.Positive)
-	for _, stroke := range connectedParts(drawn) {
+	for _, stroke := range connectedParts(p.positive.AndNot(last.Positive)) {
+		if last.Positive.Empty() {
+			continue
+		}
 		word.Strokes++
-		if 2*stroke.And(beyond).Count() > stroke.Count() && 2*stroke.And(prompted).Count() < stroke.Count() {
+		if hits(stroke) && stroke.And(same).Empty() {
 			word.Confirmed++
 		}
 	}
 	for _, stroke := range connectedParts(p.negative.AndNot(last.Negative)) {
 		word.Strokes++
-		if 2*stroke.And(beyond).Count() > stroke.Count() && 2*stroke.And(prompted).Count() < stroke.Count() {
-			word.Refuted += float64(s.struck(beyond, stroke, r.Recognise.Near).Count()) / float64(beyond.Count())
+		if hits(stroke) {
+			struck := float64(s.struck(beyond, stroke, r.Recognise.Near).Count())
+			word.Refuted += struck / float64(beyond.Count())
+			word.Whole = word.Whole || struck > wholeShare*objectSize(answer, p.positive)
 		}
 	}
 	var earlier recognise.Evidence
@@ -213,6 +221,15 @@ func (r *run) weigh(s sight, a Anchor, p prompt, found Probability) {
 		earlier = r.learned.Known.Evidence
 	}
 	r.state.Evidence = r.state.Evidence.Then(r.Recognise, earlier, word)
+}
+
+// wholeShare is the share of an object's size from which on what a stroke strikes out was taken for a whole object.
+const wholeShare = 0.5
+
+// objectSize is the mean size of those objects of an answer that strokes lie on.
+func objectSize(answer, strokes morph.Mask) float64 {
+	m := touching(answer, strokes)
+	return float64(m.Count()) / float64(max(m.Components(morph.Eight).N(), 1))
 }
 
 // connectedParts are the parts of a mask.

@@ -130,7 +130,7 @@ type Evidence struct {
 	// Idle counts the strokes since the last confirmation, Confirmed tells whether there was one.
 	Idle      int
 	Confirmed bool
-	// Shown tells whether what is recognised is shown: from Config.Confirmed on, until half of that is lost.
+	// Shown tells whether what is recognised is shown: from Config.Confirmed on, until more than half of that is lost.
 	Shown bool
 }
 
@@ -141,6 +141,8 @@ type Word struct {
 	Confirmed int
 	// Refuted is the area that strokes strike out, as a share of all that was recognised beyond the prompted answer.
 	Refuted float64
+	// Whole tells that something as large as an object was struck out.
+	Whole bool
 }
 
 // Bounds of the evidence: a user who turns to something else need not refute all that was confirmed before. A share of refuted is struck out in one
@@ -155,6 +157,9 @@ const (
 func (e Evidence) Then(c Config, before Evidence, w Word) Evidence {
 	shown := e.After(before).Shown
 	against := min(refuted*w.Refuted, 1)
+	if w.Whole {
+		against = 1
+	}
 	switch {
 	case w.Confirmed > 0 || shown && against < leftAlone:
 		e.Idle, e.Confirmed = 0, true
@@ -167,7 +172,7 @@ func (e Evidence) Then(c Config, before Evidence, w Word) Evidence {
 	}
 	e.Net = min(max(e.Net, -most), most)
 	net := e.After(before).Net
-	e.Shown = net >= c.Confirmed || shown && net > c.Confirmed/2
+	e.Shown = net >= c.Confirmed || shown && net >= c.Confirmed/2
 	return e
 }
 

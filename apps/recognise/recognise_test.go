@@ -260,11 +260,15 @@ func TestEvidence(t *testing.T) {
 	if one := e.Then(c, Evidence{}, Word{Strokes: 1, Refuted: 1. / 6}); !know(one).Shows(c) {
 		t.Error("one of six objects was struck out, and all are hidden")
 	}
-	if large := e.Then(c, Evidence{}, Word{Strokes: 1, Refuted: 0.5}); know(large).Shows(c) {
-		t.Error("half of what was recognised was struck out, and it is still shown")
-	}
-	if later := (Evidence{}).Then(c, e, Word{Strokes: 1, Refuted: 0.5}); know(later.After(e)).Shows(c) {
-		t.Error("half was struck out on the next image, and it is still shown")
+	for name, strike := range map[string]Word{"half": {Strokes: 1, Refuted: 0.5}, "an object": {Strokes: 1, Refuted: 0.02, Whole: true}} {
+		once := e.Then(c, Evidence{}, strike)
+		if !know(once).Shows(c) || know(once.Then(c, Evidence{}, strike)).Shows(c) {
+			t.Errorf("%s was struck out twice: what was recognised is hidden after once %v and still shown after twice %v, want neither", name,
+				!know(once).Shows(c), know(once.Then(c, Evidence{}, strike)).Shows(c))
+		}
+		if later := (Evidence{}).Then(c, e, strike); know(later.Then(c, e, strike).After(e)).Shows(c) {
+			t.Errorf("%s was struck out twice on the next image, and it is still shown", name)
+		}
 	}
 	idle := Evidence{}
 	for range c.Patience {
