@@ -85,43 +85,59 @@ func (r *run) trace(n int) effort {
 // remainder is how long it takes, in seconds, to put right by hand what is wrong on some slices, the worst first, until their Dice
 // together reaches each goal; where a goal takes more than the annotator sees, until nothing is left that is large enough.
 func (r *run) remainder(slices ...int) [len(Goals)]float64 {
-	var truth, now []morph.Mask
-	for _, n := range slices {
-		truth, now = append(truth, r.truth[n]), append(now, r.slice(n))
+	left := make([]unfinished, len(slices))
+	both, sum := 0, 0 // pixels of truth and answer, those of both and of one and the other
+	for i, n := range slices {
+		truth, now := r.truth[n], r.slice(n)
+		missed, spilled := truth.AndNot(now), now.AndNot(truth)
+		left[i] = unfinished{missed.Count() + spilled.Count(), simulate.Errors(missed, simulate.MinRegion), simulate.Errors(spilled, simulate.MinRegion)}
+		both += truth.And(now).Count()
+		sum += truth.Count() + now.Count()
 	}
-	seen := append([]morph.Mask(nil), now...) // without what is too small to be corrected
 	var spent [len(Goals)]float64
 	total := 0.0
 	for goal := 0; goal < len(Goals); {
-		n, wrong := simulate.WorstSlice(truth, seen)
-		if wrong == 0 || diceOf(truth, now) >= Goals[goal] {
+		n := worst(left)
+		if n < 0 || 2*float64(both) >= Goals[goal]*float64(sum) {
 			spent[goal] = total
 			goal++
 			continue
 		}
-		missed, spilled := simulate.Regions(truth[n], now[n])
-		if missed.Empty() && spilled.Empty() {
-			seen[n] = truth[n]
-			continue
-		}
-		total += simulate.LookTime.Seconds() + simulate.OutlineTime(missed).Seconds() + simulate.OutlineTime(spilled).Seconds()
-		now[n] = now[n].Or(missed).AndNot(spilled)
-		seen[n] = now[n]
+		missed, spilled := left[n].next()
+		total += (simulate.LookTime + missed.Outline + spilled.Outline).Seconds()
+		both += missed.Pixels
+		sum += missed.Pixels - spilled.Pixels
 	}
 	return spent
 }
 
-// diceOf is the Dice of some slices together.
-func diceOf(a, b []morph.Mask) float64 {
-	both, sum := 0, 0
-	for n := range a {
-		both += a[n].And(b[n]).Count()
-		sum += a[n].Count() + b[n].Count()
+// unfinished is what is left to be done on a slice.
+type unfinished struct {
+	wrong           int // pixels
+	missed, spilled []simulate.Error
+}
+
+// next puts right the largest missed and the largest spilled region.
+func (u *unfinished) next() (missed, spilled simulate.Error) {
+	if len(u.missed) > 0 {
+		missed, u.missed = u.missed[0], u.missed[1:]
 	}
-	if sum == 0 {
-		return 1
+	if len(u.spilled) > 0 {
+		spilled, u.spilled = u.spilled[0], u.spilled[1:]
 	}
-	return 2 * float64(both) / float64(sum)
+	u.wrong -= missed.Pixels + spilled.Pixels
+	return missed, spilled
+}
+
+// worst is the position of the slice with the most wrong pixels of those with anything that an annotator corrects; −1 when there is none.
+func worst(left []unfinished) int {
+	at := -1
+	for i, u := range left {
+		if len(u.missed)+len(u.spilled) > 0 && (at < 0 || u.wrong > left[at].wrong) {
+			at = i
+		}
+	}
+	return at
 }
 
 // copyTo gives the next slice its mask before any work on it.

@@ -262,3 +262,25 @@ func TestRegions(t *testing.T) {
 		}
 	})
 }
+
+// The errors are the regions in the order in which they are put right, each with the outline that tracing it shows.
+func TestErrorsAreTheRegions(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		truth, now := anyMask(t, "truth", 40, 30), morph.New(40, 30)
+		for i, e := range Errors(truth, MinRegion) {
+			missed, _ := Regions(truth, now)
+			length := 0
+			for _, o := range missed.Outlines() {
+				for i, p := range o {
+					q := o[(i+1)%len(o)]
+					length += max(p.X-q.X, q.X-p.X) + max(p.Y-q.Y, q.Y-p.Y)
+				}
+			}
+			want := time.Duration(float64(length) * 0.7853981633974483 / 40 * float64(30*time.Second))
+			if e.Pixels != missed.Count() || (e.Outline-want).Abs() > time.Millisecond {
+				t.Fatalf("error %d: %+v, the region has %d pixels and takes %v", i, e, missed.Count(), want)
+			}
+			now = now.Or(missed)
+		}
+	})
+}
