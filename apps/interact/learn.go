@@ -51,6 +51,10 @@ func (r *run) learnAccepted(ctx context.Context) error {
 }
 
 func (r *run) learnFrom(ctx context.Context, key SliceKey, a Anchor) error {
+	if r.img.Volume.Size[key.Axis] == 1 {
+		// A picture has no slices to carry anything to, which is all that the weights are learned for.
+		return r.remember(key, a)
+	}
 	episode, err := r.episode(key, a)
 	if err != nil {
 		return err
