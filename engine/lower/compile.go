@@ -2,13 +2,15 @@ package lower
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"scrawl/engine/onnx"
 	"scrawl/engine/ort"
 )
 
-// Compiler compiles models for one device: lowered on a CPU whose kernels have been probed, as they are elsewhere. It is safe for
+// Compiler compiles models for one device: on a CPU whose kernels have been probed those whose convolutions' weights are inputs are lowered;
+// all others are left as they are. It is safe for
 // concurrent use.
 type Compiler struct {
 	// Half makes graphs that only answer compute in half precision on a GPU: see [Half]. It is set before the first use.
@@ -51,7 +53,7 @@ func (c *Compiler) Compile(m *onnx.Model) (*ort.Session, error) {
 func (c *Compiler) rewritten(m *onnx.Model, d ort.Device) (*onnx.Model, error) {
 	switch {
 	case d.Kind == ort.CPU:
-		if t := c.probe(); t.Block != 0 {
+		if t := c.probe(); t.Block != 0 && !frozen(m.Graph) {
 			return CPU(m, t)
 		}
 	default:
@@ -65,4 +67,23 @@ func (c *Compiler) onGPU(m *onnx.Model) (*onnx.Model, error) {
 		return Half(m)
 	}
 	return CUDA(m)
+}
+
+// frozen reports that no convolution's weight comes from outside: ONNX Runtime then lays out all of them by itself, and finds more to fuse
+// on the way.
+func frozen(g *onnx.Graph) bool {
+	constant := map[string]bool{"": true}
+	for _, in := range g.Initializers {
+		constant[in.Name] = true
+	}
+	for _, n := range g.Nodes {
+		if n.Op == "Loop" || n.Op == "If" || n.Op == "Conv" && n.Domain == "" && !constant[n.Inputs[1]] {
+			return false
+		}
+		known := !slices.ContainsFunc(n.Inputs, func(v string) bool { return !constant[v] })
+		for _, o := range n.Outputs {
+			constant[o] = known
+		}
+	}
+	return true
 }
