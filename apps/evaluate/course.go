@@ -371,6 +371,9 @@ func (r *run) measureVolume() Point {
 
 // continuity is the mean Dice of neighbouring slices, of the answer and of the truth. Where neither has an answer there is no continuity.
 func (r *run) continuity() (answer, truth float64) {
+	if r.method.Hand != "" && r.Mode == BySlice && r.Every > 1 {
+		return math.NaN(), math.NaN() // nobody has worked on the slices between
+	}
 	var ours, theirs []float64
 	first, last := 0, len(r.truth)-1
 	if r.Mode == BySlice { // nothing is answered beyond

@@ -37,7 +37,8 @@ type pageTable struct {
 }
 
 type legend struct {
-	Method, Colour string
+	lineStyle
+	Method string
 }
 
 // curve is a small diagram of Dice over interactions.
@@ -53,7 +54,19 @@ type tick struct {
 	Text string
 }
 
-type line struct{ Colour, Points string }
+type line struct {
+	lineStyle
+	Points string
+}
+
+// lineStyle tells methods' lines apart: by colour, and where there are more methods than colours by dashes too.
+type lineStyle struct{ Colour, Dashes string }
+
+func styleOf(i int) lineStyle {
+	return lineStyle{colours[i%len(colours)], dashes[i/len(colours)%len(dashes)]}
+}
+
+var dashes = []string{"none", "6 3", "2 2", "8 2 2 2"}
 
 type pictureRow struct {
 	Name     string
@@ -65,7 +78,7 @@ func (r Report) page() page {
 	p := page{Facts: r.Facts()}
 	p.Tables = r.tables()
 	for i, m := range r.Protocol.Methods {
-		p.Legend = append(p.Legend, legend{Method: m.Name, Colour: colours[i%len(colours)]})
+		p.Legend = append(p.Legend, legend{Method: m.Name, lineStyle: styleOf(i)})
 	}
 	p.Curves = r.curves()
 	for _, c := range r.Courses {
@@ -125,7 +138,7 @@ func (r Report) curve(name string) curve {
 			for k, d := range row.Dice {
 				points = append(points, fmt.Sprintf("%.1f,%.1f", x(k), y(d)))
 			}
-			c.Lines = append(c.Lines, line{Colour: colours[i%len(colours)], Points: strings.Join(points, " ")})
+			c.Lines = append(c.Lines, line{lineStyle: styleOf(i), Points: strings.Join(points, " ")})
 		}
 	}
 	return c

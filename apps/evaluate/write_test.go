@@ -123,7 +123,7 @@ func TestPageHoldsEverything(t *testing.T) {
 	}
 	text := b.String()
 	for want, times := range map[string]int{
-		"<table>": 5, "<svg": 5, "<polyline": 10,
+		"<table>": 5, "<svg": 5 + 2, "<polyline": 10, // two of them for the legend
 		// One slice of each of four courses, before and after 1 and 3 interactions.
 		"data:image/png;base64,": 12,
 	} {
