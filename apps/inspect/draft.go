@@ -74,6 +74,9 @@ func NewDraft(n Network, w Wishes, file string) (Draft, error) {
 		m.Input.Mean, m.Input.Std = imageNetMean, imageNetStd
 		d.note("three image channels: the image is shown in each, standardised as ImageNet's are; --plain leaves that out")
 	}
+	if n.Ending != "" {
+		d.note(fmt.Sprintf("the network ends with %s: the logits in front of it are taken", n.Ending))
+	}
 	m.Input.Percentiles = []float64{0.5, 99.5}
 	prompted := slices.Contains(m.Input.Channels, string(interact.ChannelPositive))
 	if prompted {

@@ -40,7 +40,8 @@ type Network struct {
 	Input     string
 	Channels  int
 	Classes   int
-	Single    bool // one output channel: the logit of the object alone
+	Single    bool   // one output channel: the logit of the object alone
+	Ending    string // Softmax or Sigmoid where the file ends with one, which is left out
 	Size      []int
 	Multiple  int
 	Operators []Operator
@@ -81,7 +82,7 @@ func Look(ctx context.Context, data []byte, compile adapt.Compiler, progress fun
 	if out.Operators, err = operators(m); err != nil {
 		return out, err
 	}
-	out.Input, out.Channels, out.Classes, out.Size, out.Single = m.Graph.Inputs[0].Name, net.Channels, net.Classes, net.Size, net.Single()
+	out.Input, out.Channels, out.Classes, out.Size, out.Single, out.Ending = m.Graph.Inputs[0].Name, net.Channels, net.Classes, net.Size, net.Single(), net.Ending
 	progress(1)
 	for _, p := range []adapt.Part{adapt.PartAll, adapt.PartDecoder, adapt.PartNormalisation} {
 		out.Parts = append(out.Parts, partOf(m, p))

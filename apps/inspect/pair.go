@@ -54,7 +54,7 @@ func NewPair(one, other []byte, w Wishes) (Pair, error) {
 
 // describe is the app's model.
 func (p *Pair) describe(encoder, decoder *onnx.Model, w Wishes) (apps.Model, error) {
-	m := apps.Model{Name: w.Name, Type: apps.Scribbles, Description: w.Description, Encoder: w.Name + "_encoder.onnx", File: w.Name + "_decoder.onnx", Mask: w.Mask,
+	m := apps.Model{Name: w.Name, Type: apps.Scribbles, Encoder: w.Name + "_encoder.onnx", File: w.Name + "_decoder.onnx", Mask: w.Mask,
 		Profile: string(interact.ProfileHindsight)}
 	in := encoder.Graph.Inputs
 	if len(in) != 1 || len(in[0].Shape) != 4 || !in[0].Shape[1].Known() {
@@ -167,6 +167,7 @@ func inputsOf(m *onnx.Model) string {
 // Draft describes how to serve the pair, whose joined network is n.
 func (p Pair) Draft(n Network, w Wishes) (Draft, error) {
 	m := p.model
+	m.Description = w.Description
 	if w.Part != "" && w.Part != string(adapt.PartAll) {
 		m.Trainable.Part = w.Part
 	}

@@ -59,7 +59,7 @@ func TestPair(t *testing.T) {
 		"authors": {Wishes{Plain: true, Points: 3}, []string{"channels: [image, points, previous]", "points: 3"}, nil},
 	} {
 		t.Run(what, func(t *testing.T) {
-			c.w.Name = "net"
+			c.w.Name, c.w.Description = "net", "what it is for"
 			files := all[what]
 			p, err := NewPair(files.Decoder, files.Encoder, c.w)
 			if err != nil || !p.Swapped {
@@ -82,7 +82,7 @@ func TestPair(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, want := range c.yaml {
+			for _, want := range append(c.yaml, "  description: what it is for") {
 				if !strings.Contains(string(text), want) {
 					t.Errorf("app.yaml lacks %q:\n%s", want, text)
 				}

@@ -328,6 +328,9 @@ func (l looked) write(w io.Writer, files []string) error {
 	if n.Single {
 		answer = "the logit of one object"
 	}
+	if n.Ending != "" {
+		answer += fmt.Sprintf(", behind %s, which is left out for the logits in front of it", n.Ending)
+	}
 	row("output", "%s", answer)
 	if n.Labels != nil {
 		row("labels", "%s", strings.Join(n.Labels, ", "))

@@ -45,6 +45,8 @@ type Network struct {
 	// Size has an entry for each spatial axis of the images, outermost first: two for slices [H,W], three for volumes
 	// [D,H,W]. It is the only size the network takes, or 0 where it takes any.
 	Size []int
+	// Ending is Softmax or Sigmoid where the file ends with one, which is left out; "" where it ends with logits.
+	Ending string
 	// multiple, when above 1, is what the graphs may take all free sizes to be multiples of: see [Network.forMultiples].
 	multiple int
 	// oneByOne tells that the graph takes one image at a time: its batch axis has the size 1 written into it.
@@ -83,7 +85,8 @@ type Trainable struct {
 // NewNetwork prepares a model whose graph takes one float input [N,C,H,W] and whose first output is logits [N,K,H,W], or,
 // for volumes, [N,C,D,H,W] and [N,K,D,H,W]. Sizes that the file fixes are kept only where the graph depends on them.
 // Initializers that serve as weights of convolutions, matrix products and normalisations become trainable where the
-// choice allows; all others, running statistics among them, stay constants.
+// choice allows; all others, running statistics among them, stay constants. A Softmax over the classes or a Sigmoid at the end is left out:
+// the logits in front of it are what the method works on.
 func NewNetwork(m *onnx.Model, choice Trainable) (*Network, error) {
 	written := constants(m.Graph)
 	norm, err := onnx.Normalize(m)
@@ -101,7 +104,8 @@ func NewNetwork(m *onnx.Model, choice Trainable) (*Network, error) {
 		return nil, err
 	}
 	g.Inputs = slices.Clone(g.Inputs) // its shape is about to be freed, and the caller's model is not ours
-	n := &Network{forward: g, input: g.Inputs[0].Name, output: g.Outputs[0].Name}
+	n := &Network{forward: g, input: g.Inputs[0].Name, Ending: takeLogits(g)}
+	n.output = g.Outputs[0].Name
 	if err := n.readInterface(); err != nil {
 		return nil, err
 	}
@@ -121,10 +125,53 @@ func NewNetwork(m *onnx.Model, choice Trainable) (*Network, error) {
 	return n, nil
 }
 
+// takeLogits makes the logits the first output of a graph that turns them into probabilities at its end, and returns the operator that did, or "".
+func takeLogits(g *onnx.Graph) string {
+	makers := map[string]*onnx.Node{}
+	for _, n := range g.Nodes {
+		for _, o := range n.Outputs {
+			makers[o] = n
+		}
+	}
+	last := makers[g.Outputs[0].Name]
+	for last != nil && last.Op == "Identity" {
+		last = makers[last.Input(0)]
+	}
+	if last == nil {
+		return ""
+	}
+	axis := last.Int("axis", -1)
+	overClasses := axis == 1 || axis == 1-int64(len(g.Inputs[0].Shape))
+	if last.Op != "Sigmoid" && (last.Op != "Softmax" || !overClasses) {
+		return ""
+	}
+	g.Outputs = slices.Clone(g.Outputs)
+	g.Outputs[0].Name = last.Input(0)
+	needed := map[string]bool{}
+	for _, o := range g.Outputs {
+		needed[o.Name] = true
+	}
+	var nodes []*onnx.Node
+	for _, n := range slices.Backward(g.Nodes) {
+		if slices.ContainsFunc(n.Outputs, func(o string) bool { return needed[o] }) {
+			nodes = append(nodes, n)
+			for v := range uses(n) {
+				needed[v] = true
+			}
+		}
+	}
+	slices.Reverse(nodes)
+	g.Nodes = nodes
+	return last.Op
+}
+
 func (n *Network) readInterface() error {
 	facts, err := n.shapes()
 	if err != nil {
 		return err
+	}
+	if d := facts[n.output].DType; d != tensor.Float32 && d != tensor.Undefined {
+		return fmt.Errorf("output %q is of type %s; logits in float32 are wanted: leave out what picks classes at the end, such as ArgMax, when the network is exported", n.output, d)
 	}
 	in, out := facts[n.input].Shape, facts[n.output].Shape
 	if len(in) != 4 && len(in) != 5 || !in[1].Known() {
