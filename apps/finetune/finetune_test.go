@@ -199,7 +199,8 @@ func TestTrainingHelps(t *testing.T) {
 		m, n := shipped(t, compiler(t))
 		tr := training(t, m, n, tubes(10))
 		tr.Settings.Epochs, tr.Settings.Slices = 3, 6
-		f := helps(t, tr, tubes(14)[10:], 0.06)
+		// It is right to within 0.05 before it has seen a wall of this kind.
+		f := helps(t, tr, tubes(14)[10:], 0.015)
 		if f.Source < 0.4 {
 			t.Errorf("Dice on synthetic examples is %.2f: the network has forgotten what it knew", f.Source)
 		}

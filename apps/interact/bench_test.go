@@ -18,7 +18,7 @@ import (
 // through all slices: times are real, masks are not.
 func defaultModel(b *testing.B) *Model {
 	b.Helper()
-	m, err := train.UNet(train.UNetShape{Input: 4, Channels: []int{16, 32, 64, 96, 128}, Groups: 4, Classes: 2}, 1)
+	m, err := train.UNet(train.UNetShape{Input: 4, Channels: []int{32, 48, 96, 128, 192}, Groups: 4, Classes: 2}, 1)
 	if err != nil {
 		b.Fatal(err)
 	}

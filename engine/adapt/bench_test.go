@@ -12,7 +12,7 @@ import (
 // benchmarked is a network of the default one's shape, on as many threads as there are cores.
 func benchmarked(b *testing.B) *adapt.Engine {
 	b.Helper()
-	m, err := train.UNet(train.UNetShape{Input: 4, Channels: []int{16, 32, 64, 96, 128}, Groups: 4, Classes: 2}, 1)
+	m, err := train.UNet(train.UNetShape{Input: 4, Channels: []int{32, 48, 96, 128, 192}, Groups: 4, Classes: 2}, 1)
 	if err != nil {
 		b.Fatal(err)
 	}
