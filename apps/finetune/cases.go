@@ -255,6 +255,9 @@ func (r *run) choosePatch(cases []*surveyed) {
 	if len(r.network.Size) == 3 {
 		most = mostSide3
 	}
+	if r.Settings.Window > 0 {
+		most = r.Settings.Window
+	}
 	m := r.segment.Input.Multiple
 	r.patch = make([]int, len(r.network.Size))
 	for a := range r.patch {
@@ -281,7 +284,7 @@ func (r *run) classesOfVoxels(c *opened) []uint8 {
 	return out
 }
 
-// split sets a share of the cases aside: those whose names have the smallest hashes, so that new cases move few old ones.
+// split sets the held cases aside, or a share of all where none is held: those whose names have the smallest hashes, so that new cases move few old ones.
 func split(cases []*surveyed, share float64) (train, held []*surveyed) {
 	sorted := slices.SortedFunc(slices.Values(cases), func(a, b *surveyed) int {
 		ha, hb := hash(a.ID), hash(b.ID)
@@ -293,6 +296,9 @@ func split(cases []*surveyed, share float64) (train, held []*surveyed) {
 		}
 		return 0
 	})
+	if held := slices.DeleteFunc(slices.Clone(sorted), func(c *surveyed) bool { return !c.Held }); len(held) > 0 && len(held) < len(cases) {
+		return slices.DeleteFunc(sorted, func(c *surveyed) bool { return c.Held }), held
+	}
 	n := int(math.Round(share * float64(len(cases))))
 	if share > 0 {
 		n = max(n, 1)

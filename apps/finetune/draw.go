@@ -310,13 +310,17 @@ func jitter(rng *rand.Rand, b morph.Rect) morph.Rect {
 	return j
 }
 
-// disturb changes an example in ways that leave its answer right: the scanner's intensities, and for networks that see strokes,
-// which know no left and right, the orientation.
+// disturb changes an example in ways that leave its answer right: the scanner's intensities, and the orientation where left and
+// right mean nothing.
 func (r *run) disturb(rng *rand.Rand, e interact.Example) {
 	s := e.X.Shape()
 	n := e.Valid.Len()
-	gain, offset, gamma := 0.9+0.2*rng.Float64(), 0.1*rng.Float64()-0.05, math.Exp(0.4*rng.Float64()-0.2)
-	noise := 0.03 * rng.Float64() * rng.Float64()
+	by := r.Settings.Intensity
+	gain, offset, gamma := 1+by*(0.2*rng.Float64()-0.1), by*(0.1*rng.Float64()-0.05), math.Exp(by*(0.4*rng.Float64()-0.2))
+	noise := by * 0.03 * rng.Float64() * rng.Float64()
+	if r.Settings.Invert > 0 && rng.Float64() < r.Settings.Invert {
+		gain, offset = -gain, offset+1
+	}
 	channels := []int{0}
 	if r.model != nil {
 		channels = r.model.Input.ImageChannels()
@@ -328,7 +332,7 @@ func (r *run) disturb(rng *rand.Rand, e interact.Example) {
 			plane[i] = float32(gain*bent + offset + noise*rng.NormFloat64())
 		}
 	}
-	if !r.prompted() {
+	if !r.prompted() && !r.Settings.Mirror {
 		return
 	}
 	across, down := rng.IntN(2) == 0, rng.IntN(2) == 0

@@ -51,8 +51,11 @@ type Labelled struct {
 
 // Case is a labelled image to learn from. Open decodes it each time it is called. Content changes when what it decodes does, such as
 // checksums of its files: training goes on from a checkpoint only with the same.
+//
+// Held sets a case aside to judge by. Where any case is held, all of those and no others are; otherwise the settings' share is.
 type Case struct {
 	ID, Content string
+	Held        bool
 	Open        func(ctx context.Context) (Labelled, error)
 }
 
@@ -77,13 +80,21 @@ type Settings struct {
 	// keeps more of what the network could do before. 0 is what suits the network: half of the way for one that sees strokes,
 	// which everybody uses for everything, and all of it for others.
 	Blend float64
-	Seed  uint64
+	// Window bounds the side of windows in pixels, for networks with classes that take any size; 0 is 256 for slices and 64 for volumes.
+	Window int
+	// Mirror turns examples around at random also for networks that see the image alone, where left and right, up and down mean
+	// nothing. Networks that see strokes are always trained so.
+	Mirror bool
+	// Intensity is how strongly the examples' intensities are changed, 1 being what scanners of one kind differ by. Invert is the share of
+	// examples shown as their negatives, for a network that is to know objects whether they are brighter or darker than what is around them.
+	Intensity, Invert float64
+	Seed              uint64
 }
 
 // Defaults returns the settings that the measurements in the package's tests and the README were made with.
 func Defaults() Settings {
 	return Settings{Epochs: 30, Slices: 8, Validation: 0.2, Patience: 8, LearningRate: 3e-4, Batch: 4,
-		Weights: []string{string(adapt.GroupAll)}, Replay: 0.25, Seed: 1}
+		Weights: []string{string(adapt.GroupAll)}, Replay: 0.25, Intensity: 1, Seed: 1}
 }
 
 // Validate reports the first setting that makes no sense.
@@ -105,6 +116,10 @@ func (s Settings) Validate() error {
 		return fmt.Errorf("replay share %g: 0 to below 1 is wanted", s.Replay)
 	case !(s.Blend >= 0 && s.Blend <= 1):
 		return fmt.Errorf("blend %g: a share from 0 (what suits the network) to 1 is wanted", s.Blend)
+	case !(s.Intensity >= 0 && s.Intensity <= 5) || !(s.Invert >= 0 && s.Invert <= 1):
+		return fmt.Errorf("intensities changed by %g and a share of negatives of %g: 0 to 5, and 0 to 1, are wanted", s.Intensity, s.Invert)
+	case s.Window != 0 && (s.Window < 16 || s.Window > 4096):
+		return fmt.Errorf("windows of %d pixels: 0 (what suits the network) or 16 to 4096 are wanted", s.Window)
 	case len(s.Weights) == 0:
 		return errors.New("no weights are named: all, decoder, normalization or patterns of names are wanted")
 	}
