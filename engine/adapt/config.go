@@ -44,6 +44,10 @@ type Config struct {
 	// StudentAnswers lets the student answer instead of the updated teacher (the ablation without an average).
 	StudentAnswers bool `yaml:"student_answers"`
 
+	// Replay is how many of the images left last are learned again along with each interaction, with the answers they were left with. It
+	// is no part of the published method, and 0 there.
+	Replay int `yaml:"replay"`
+
 	// Seed makes the augmentation repeatable.
 	Seed uint64 `yaml:"seed"`
 }
@@ -90,6 +94,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("lambda %g and learning rate %g must not be negative", c.Lambda, c.LearningRate)
 	case !(0 <= c.Alpha && c.Alpha <= 1):
 		return fmt.Errorf("alpha %g: 0…1 is wanted", c.Alpha)
+	case c.Replay < 0 || c.Replay > 64:
+		return fmt.Errorf("replay of %d images: 0…64 is wanted", c.Replay)
 	case c.Steps < 0 || c.Steps > 10000:
 		return fmt.Errorf("steps %d: 0…10000 is wanted", c.Steps)
 	}

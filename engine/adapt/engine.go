@@ -193,6 +193,8 @@ func extent(shape []int) string {
 type Sets struct {
 	Student  Weights
 	Averages []Weights
+	// Seen are the images that the thesis's method remembers, the latest last, where it replays any ([Config.Replay]).
+	Seen []Stage
 }
 
 // NewSets returns sets that all equal the source.

@@ -53,6 +53,7 @@ func (e *Engine) Interact(ctx context.Context, c Config, sets Sets, s Slice, dra
 	if err != nil {
 		return nil, Sets{}, Report{}, err
 	}
+	lesson = e.replayed(c, lesson, s.X, sets.Seen)
 	watch("pseudo-mask")
 	next := sets
 	if c.Steps > 0 && r.LowVariance+r.Marked > 0 {
@@ -71,6 +72,7 @@ func (e *Engine) Interact(ctx context.Context, c Config, sets Sets, s Slice, dra
 	if err != nil {
 		return nil, Sets{}, Report{}, err
 	}
+	next.Seen = c.remembered(sets.Seen, s, p)
 	watch("answer")
 	return p, next, r, nil
 }

@@ -14,7 +14,8 @@ import (
 // memory two more times.
 type snapshotHead struct {
 	Interactions uint64
-	Thesis       []int // number of weights of the student and of each average; nil when nothing was learned by the thesis's method
+	Thesis       []int  // number of weights of the student and of each average; nil when nothing was learned by the thesis's method
+	Seen         []bool // by image that the thesis's method remembers: whether it has a mask of valid pixels
 	Memory       *memoryHead
 	Known        *recognise.Knowledge // of the target's look, small enough to stand here
 }
@@ -43,6 +44,9 @@ func headOf(l interact.Learned) snapshotHead {
 	h := snapshotHead{Interactions: l.Interactions, Known: l.Known}
 	if l.Sets != nil {
 		h.Thesis = setsHead(*l.Sets)
+		for _, s := range l.Sets.Seen {
+			h.Seen = append(h.Seen, s.Valid != nil)
+		}
 	}
 	if m := l.Memory; m != nil {
 		h.Memory = &memoryHead{Sets: setsHead(m.Sets), Scores: m.Scores, Lessons: m.Lessons}
@@ -64,6 +68,9 @@ func (h snapshotHead) emptied() (interact.Learned, error) {
 		if err != nil {
 			return l, err
 		}
+		for _, padded := range h.Seen {
+			s.Seen = append(s.Seen, emptyStage(padded))
+		}
 		l.Sets = &s
 	}
 	if h.Memory == nil {
@@ -81,16 +88,21 @@ func (h snapshotHead) emptied() (interact.Learned, error) {
 		}
 		ep := make(adapt.Episode, n)
 		for i := range ep {
-			ep[i] = adapt.Stage{X: &tensor.Tensor{}, Target: &tensor.Tensor{}, Stroked: &tensor.Tensor{}}
-			if h.Memory.Padded[at+i] {
-				ep[i].Valid = &tensor.Tensor{}
-			}
+			ep[i] = emptyStage(h.Memory.Padded[at+i])
 		}
 		at += n
 		m.Episodes = append(m.Episodes, ep)
 	}
 	l.Memory = &m
 	return l, nil
+}
+
+func emptyStage(padded bool) adapt.Stage {
+	s := adapt.Stage{X: &tensor.Tensor{}, Target: &tensor.Tensor{}, Stroked: &tensor.Tensor{}}
+	if padded {
+		s.Valid = &tensor.Tensor{}
+	}
+	return s
 }
 
 func emptySets(counts []int) (adapt.Sets, error) {
@@ -121,18 +133,22 @@ func tensorsOf(l interact.Learned) []*tensor.Tensor {
 			all = append(all, w...)
 		}
 	}
+	stages := func(list []adapt.Stage) {
+		for _, s := range list {
+			all = append(all, s.X, s.Target, s.Stroked)
+			if s.Valid != nil {
+				all = append(all, s.Valid)
+			}
+		}
+	}
 	if l.Sets != nil {
 		add(*l.Sets)
+		stages(l.Sets.Seen)
 	}
 	if l.Memory != nil {
 		add(l.Memory.Sets)
 		for _, ep := range l.Memory.Episodes {
-			for _, s := range ep {
-				all = append(all, s.X, s.Target, s.Stroked)
-				if s.Valid != nil {
-					all = append(all, s.Valid)
-				}
-			}
+			stages(ep)
 		}
 	}
 	return all
