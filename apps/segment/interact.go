@@ -350,16 +350,9 @@ func (m *Model) limits(g grid) [3]int {
 
 func (m *Model) windowAround(g grid, lo, hi [3]int) window {
 	var w window
-	axes := len(m.Engine.Network().Size)
 	for t := range 3 {
-		switch a := t - (3 - axes); {
-		case a < 0:
-			w[t] = span{lo[t], 1}
-		case m.Input.Patch == nil:
-			w[t] = spans(g.size[t], 0, m.Input.Multiple, 0)[0]
-		default:
-			w[t] = around(lo[t], hi[t], g.size[t], m.Input.Patch[a], 1)
-		}
+		patch, multiple := m.side(t, g.size[t])
+		w[t] = around(lo[t], hi[t], g.size[t], patch, multiple)
 	}
 	return w
 }

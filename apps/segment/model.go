@@ -31,7 +31,7 @@ import (
 // Input says how a volume becomes the network's input.
 type Input struct {
 	// Patch is what the network sees at once, in voxels of its grid: [H,W] for a network of slices, [D,H,W] for one of volumes. Nil is
-	// the whole slice or volume, padded to multiples of Multiple.
+	// the whole slice or volume, padded to multiples of Multiple; so is, for a network that takes any size, what is smaller.
 	Patch    []int
 	Multiple int
 	// Resize brings the whole slice or volume onto one patch, its proportions kept. Otherwise windows of Patch cover it, which share

@@ -59,18 +59,25 @@ func (m *Model) sweep(ctx context.Context, g grid, work []float32, w adapt.Weigh
 // windows are the places of the windows along D, H and W that cover the grid.
 func (m *Model) windows(g grid) (depths, rows, columns []span) {
 	var each [3][]span
-	axes := len(m.Engine.Network().Size)
 	for t := range 3 {
-		switch a := t - (3 - axes); {
-		case a < 0:
-			each[t] = spans(g.size[t], 1, 1, 0)
-		case m.Input.Patch == nil:
-			each[t] = spans(g.size[t], 0, m.Input.Multiple, 0)
-		default:
-			each[t] = spans(g.size[t], m.Input.Patch[a], 1, m.Input.Overlap)
-		}
+		patch, multiple := m.side(t, g.size[t])
+		each[t] = spans(g.size[t], patch, multiple, m.Input.Overlap)
 	}
 	return each[0], each[1], each[2]
+}
+
+// side is a window's side along an axis of the grid that has n voxels: the patch, one voxel across the slices of a network of slices, or
+// 0 for all n, padded to a multiple. A network that takes any size is shown what is smaller than the patch as it is.
+func (m *Model) side(t, n int) (patch, multiple int) {
+	size := m.Engine.Network().Size
+	a := t - (3 - len(size))
+	switch {
+	case a < 0:
+		return 1, 1
+	case m.Input.Patch == nil || size[a] == 0 && n <= m.Input.Patch[a]:
+		return 0, m.Input.Multiple
+	}
+	return m.Input.Patch[a], 1
 }
 
 // Windows is the number of windows that cover a volume: as many turns a whole answer takes.
