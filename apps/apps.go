@@ -31,7 +31,7 @@ import (
 	"scrawl/engine/onnx"
 )
 
-//go:embed scribbles/app.yaml scribbles/*.onnx
+//go:embed scribbles/app.yaml scribbles/*.onnx microscopy/app.yaml microscopy/*.onnx
 var builtin embed.FS
 
 // maxModel bounds the size of an .onnx file in bytes.

@@ -98,6 +98,9 @@ func (r *run) course(ctx context.Context) error {
 	case Recorded:
 		annotate = r.recorded
 	}
+	if err := r.beforeStrokes(ctx); err != nil {
+		return err
+	}
 	if err := annotate(ctx); err != nil {
 		return err
 	}
@@ -114,6 +117,22 @@ func (r *run) course(ctx context.Context) error {
 	case r.learned.Sets != nil:
 		r.Distance = distance(r.learned.Sets.Averages[0], r.method.Source)
 	}
+	return nil
+}
+
+// beforeStrokes gets the answer that there is before any stroke, of models that answer unasked.
+func (r *run) beforeStrokes(ctx context.Context) error {
+	model, ok := r.method.Model.(unasked)
+	if !ok || r.method.Hand != "" && r.method.Hand != Corrected {
+		return nil
+	}
+	start := time.Now()
+	mask, err := model.Unasked(ctx, r.img, r.learned)
+	if err != nil {
+		return err
+	}
+	r.mask = mask
+	r.OtherSeconds += time.Since(start).Seconds()
 	return nil
 }
 
@@ -153,7 +172,7 @@ func (r *run) bySlice(ctx context.Context) error {
 
 // begin asks for what the model makes of an untouched image, when it has learned from earlier ones.
 func (r *run) begin(ctx context.Context, position int) error {
-	if position > 0 || r.Again || r.learned == (interact.Learned{}) {
+	if _, answered := r.method.Model.(unasked); answered || position > 0 || r.Again || r.learned == (interact.Learned{}) {
 		return nil
 	}
 	seconds, err := r.ask(ctx, interact.Request{Options: interact.Options{SliceOnly: true}})

@@ -276,8 +276,8 @@ func (e Evaluation) Run(ctx context.Context, cases []Case) ([]Course, error) {
 		return nil, err
 	}
 	for _, m := range e.Methods {
-		if m.Model == nil && m.Hand == "" {
-			return nil, fmt.Errorf("method %q has no model", m.Name)
+		if m.Model == nil && m.Classes == nil && (m.Hand == "" || m.Hand == Corrected) {
+			return nil, fmt.Errorf("method %q has no model, or none that answers unasked", m.Name)
 		}
 	}
 	if len(cases) == 0 {
@@ -337,6 +337,10 @@ func (s *series) run(ctx context.Context, tasks []*task, again bool) error {
 	for _, t := range tasks {
 		for i, turn := range t.turns() {
 			for _, method := range s.Methods {
+				method, err := method.of(t.Target)
+				if err != nil {
+					return err
+				}
 				r := t.run(method, turn, i == 0 && !again)
 				r.Again = again
 				r.step = func(dice float64) {

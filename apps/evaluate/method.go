@@ -7,6 +7,7 @@ import (
 	"scrawl/adapters/morph"
 	"scrawl/adapters/volume"
 	"scrawl/apps/interact"
+	"scrawl/apps/segment"
 	"scrawl/apps/simulate"
 	"scrawl/engine/adapt"
 )
@@ -18,10 +19,11 @@ const Baseline = "frozen"
 type Hand string
 
 // Manual begins every slice with nothing, Copy with the mask of the slice that was finished last (of a volume, of the nearest
-// slice that was worked on).
+// slice that was worked on), Corrected with the answer that a network with classes gives unasked.
 const (
-	Manual Hand = "manual"
-	Copy   Hand = "copy"
+	Manual    Hand = "manual"
+	Copy      Hand = "copy"
+	Corrected Hand = "corrected"
 )
 
 // Method is one row of a comparison.
@@ -31,7 +33,9 @@ type Method struct {
 	Model   Segmenter `json:"-"`
 	Profile interact.Profile
 	Source  adapt.Weights `json:"-"`
-	// Hand is set in place of Model for annotation by hand.
+	// Classes is set in place of Model for a network with classes; each case's target then is one of them.
+	Classes *segment.Model `json:"-"`
+	// Hand is set in place of Model for annotation by hand; Corrected wants Classes too.
 	Hand Hand `json:",omitempty"`
 	// Changes lists the constants in which the method differs from the app's, for the record.
 	Changes []string `json:",omitempty"`
@@ -41,13 +45,13 @@ func (m Method) validate(mode Mode) error {
 	switch {
 	case m.Name == "":
 		return errors.New("a method has no name")
-	case m.Hand == Manual || m.Hand == Copy:
+	case m.Hand == Manual || m.Hand == Copy || m.Hand == Corrected:
 		if mode == Recorded {
 			return fmt.Errorf("method %q: recorded strokes are shown to models alone", m.Name)
 		}
 		return nil
 	case m.Hand != "":
-		return fmt.Errorf("method %q by hand %q: %s or %s is wanted", m.Name, m.Hand, Manual, Copy)
+		return fmt.Errorf("method %q by hand %q: %s, %s or %s is wanted", m.Name, m.Hand, Manual, Copy, Corrected)
 	}
 	switch m.Profile {
 	case interact.ProfileFrozen, interact.ProfileHindsight, interact.ProfileThesis:

@@ -2,8 +2,6 @@ package main
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -42,6 +40,7 @@ type evalFlags struct {
 	interactions, every  int
 	minPixels, pictures  int
 	take                 int
+	list                 string
 	sloppy, learnOnLeave bool
 	keepLearned, retain  bool
 }
@@ -73,6 +72,7 @@ Methods stand side by side in one run, and every one meets the same annotator:
   full              as the app has it              frozen, hindsight, thesis   that profile
   graphcut          MONAI Label's Histogram+GraphCut, which needs no network
   copy              no model: the last finished slice's mask, put right by hand
+  corrected         what a network with classes answers unasked, put right by hand
   manual            no model: every outline by hand
   interactive-only  thesis without consistency and averaging: the student answers
   no-augmentation   thesis with one copy, as it is
@@ -99,6 +99,7 @@ A method of your own is --method NAME=PROFILE,KEY=VALUE,… with the keys of app
 	fl.StringArrayVar(&f.sets, "set", nil, "a folder with image.nii.gz, label.nii.gz and labels.json; may be given more than once")
 	fl.StringSliceVar(&f.targets, "targets", nil, "labels to segment, as name or name=number (default: all of labels.json)")
 	fl.StringSliceVar(&f.kinds, "kinds", nil, "take only pictures of these kinds (index.csv)")
+	fl.StringVar(&f.list, "list", "", "take only the pictures that a file names, one a line")
 	fl.IntVar(&f.take, "take", 0, "take at most so many pictures of each set, spread over it (0: all)")
 	fl.StringSliceVar(&f.methods, "methods", []string{"frozen", "full"}, "what is compared; see above")
 	fl.StringArrayVar(&f.own, "method", nil, "a method of your own, NAME=PROFILE,KEY=VALUE,…; may be given more than once")
@@ -171,9 +172,12 @@ func (f *evalFlags) equipAll(cmd *cobra.Command, app *apps.App, m apps.Model, me
 		sessions.close()
 		_ = lib.Close() // the process ends
 	}
-	model, hash, err := f.readNetwork(app, m, sessions.compile)
-	if err == nil {
-		// A first run compiles what tells the provider.
+	model, err := f.readNetwork(app, m, sessions.compile)
+	// A first run compiles what tells the provider.
+	switch {
+	case err == nil && model.Segment != nil:
+		err = model.Segment.Warm(cmd.Context())
+	case err == nil:
 		err = model.Warm(cmd.Context())
 	}
 	if err != nil {
@@ -184,7 +188,7 @@ func (f *evalFlags) equipAll(cmd *cobra.Command, app *apps.App, m apps.Model, me
 		done()
 		return from, nil, &usageError{cmd: cmd, err: err}
 	}
-	from.Model, from.ModelHash, from.Runtime, from.Provider = f.model, hash, lib.Version().String(), sessions.provider
+	from.Model, from.ModelHash, from.Runtime, from.Provider = f.model, model.Hash, lib.Version().String(), sessions.provider
 	return from, done, nil
 }
 
@@ -259,30 +263,16 @@ func (f *evalFlags) described() (*apps.App, apps.Model, error) {
 	return app, m, err
 }
 
-// readNetwork makes a model's network ready, or another file's in its place, and returns the SHA-256 of the file.
-func (f *evalFlags) readNetwork(app *apps.App, m apps.Model, compile adapt.Compiler) (*interact.Model, string, error) {
+// readNetwork makes a model's network ready, or another file's in its place.
+func (f *evalFlags) readNetwork(app *apps.App, m apps.Model, compile adapt.Compiler) (apps.Loaded, error) {
 	if f.network == "" {
-		loaded, err := app.Load(m, compile)
-		if err == nil && loaded.Model == nil {
-			err = fmt.Errorf("model %q has classes of its own: one that segments what is marked is wanted", m.Name)
-		}
-		return loaded.Model, loaded.Hash, err
+		return app.Load(m, compile)
 	}
 	data, err := os.ReadFile(f.network)
 	if err != nil {
-		return nil, "", err
+		return apps.Loaded{}, err
 	}
-	parsed, err := onnx.Parse(data)
-	if err != nil {
-		return nil, "", fmt.Errorf("network %s: %w", f.network, err)
-	}
-	net, err := adapt.NewNetwork(parsed, m.Trainable.Choice())
-	if err != nil {
-		return nil, "", fmt.Errorf("network %s: %w", f.network, err)
-	}
-	model, err := m.Ready(net, compile)
-	sum := sha256.Sum256(data)
-	return model, hex.EncodeToString(sum[:]), err
+	return app.LoadData(m, data, compile)
 }
 
 // sessions compiles models, remembers where they run, and closes them at the end.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"scrawl/adapters/graphcut"
+	"scrawl/apps"
 	"scrawl/apps/evaluate"
 	"scrawl/apps/interact"
 )
@@ -93,6 +95,8 @@ func methodOf(name string) (evaluate.Method, error) {
 		return evaluate.Method{Name: name, Hand: evaluate.Copy}, nil
 	case graphCutMethod:
 		return evaluate.Method{Name: name, Profile: interact.ProfileFrozen, Model: evaluate.GraphCut{Options: graphcut.Defaults()}}, nil
+	case "corrected":
+		return evaluate.Method{Name: name, Hand: evaluate.Corrected}, nil
 	case "manual":
 		return evaluate.Method{Name: name, Hand: evaluate.Manual}, nil
 	}
@@ -103,7 +107,7 @@ func methodOf(name string) (evaluate.Method, error) {
 	if _, err := strconv.ParseFloat(value, 64); ok && err == nil && (constant == "lambda" || constant == "alpha") {
 		return evaluate.Method{Name: name, Profile: interact.ProfileThesis, Changes: []string{"thesis." + name}}, nil
 	}
-	return evaluate.Method{}, fmt.Errorf("method %q: full, frozen, hindsight, thesis, graphcut, copy, manual, %s, lambda=NUMBER, alpha=NUMBER, or one of the families %s is wanted",
+	return evaluate.Method{}, fmt.Errorf("method %q: full, frozen, hindsight, thesis, graphcut, copy, corrected, manual, %s, lambda=NUMBER, alpha=NUMBER, or one of the families %s is wanted",
 		name, strings.Join(sortedKeys(thesisVariants), ", "), strings.Join(append(sortedKeys(families), "ablation"), ", "))
 }
 
@@ -127,44 +131,56 @@ func sortedKeys[V any](m map[string]V) []string {
 }
 
 // wantsNetwork reports whether a method answers by the app's model.
-func wantsNetwork(m evaluate.Method) bool { return m.Hand == "" && m.Model == nil }
+func wantsNetwork(m evaluate.Method) bool {
+	return m.Model == nil && (m.Hand == "" || m.Hand == evaluate.Corrected)
+}
 
 // equip gives the methods their models: the one that was loaded, with constants changed for all of them and then for each.
-func equip(methods []evaluate.Method, loaded *interact.Model, changes []string) error {
+func equip(methods []evaluate.Method, loaded apps.Loaded, changes []string) error {
 	for i := range methods {
-		m := &methods[i]
-		if !wantsNetwork(*m) {
-			continue
+		if err := equipOne(&methods[i], loaded, changes); err != nil {
+			return fmt.Errorf("method %s: %w", methods[i].Name, err)
 		}
-		variant := *loaded
-		if err := override(&variant, slices.Concat(changes, m.Changes)); err != nil {
-			return fmt.Errorf("method %s: %w", m.Name, err)
-		}
-		m.Model, m.Source = &variant, loaded.Engine.Network().Source()
 	}
 	return nil
 }
 
-// override sets constants of the method from texts such as hindsight.steps=4, by the keys of app.yaml.
-func override(m *interact.Model, changes []string) error {
-	sections := map[string]any{"thesis": &m.Thesis, "hindsight": &m.Hindsight, "recognise": &m.Recognise, "thickness": &m.Thickness}
+func equipOne(m *evaluate.Method, loaded apps.Loaded, changes []string) error {
+	changes = slices.Concat(changes, m.Changes)
+	switch {
+	case !wantsNetwork(*m):
+		return nil
+	case loaded.Segment != nil:
+		variant := *loaded.Segment
+		m.Classes, m.Source = &variant, variant.Engine.Network().Source()
+		if err := override(map[string]any{"thesis": &variant.Thesis, "thickness": &variant.Thickness}, changes); err != nil {
+			return err
+		}
+		return variant.Thesis.Validate()
+	case m.Hand == evaluate.Corrected:
+		return errors.New("the model answers nothing unasked that could be corrected: one with classes is wanted")
+	}
+	variant := *loaded.Model
+	m.Model, m.Source = &variant, variant.Engine.Network().Source()
+	if err := override(map[string]any{"thesis": &variant.Thesis, "hindsight": &variant.Hindsight, "recognise": &variant.Recognise, "thickness": &variant.Thickness}, changes); err != nil {
+		return err
+	}
+	return errors.Join(variant.Thesis.Validate(), variant.Hindsight.Validate())
+}
+
+// override sets constants of the method, by section, from texts such as hindsight.steps=4, by the keys of app.yaml.
+func override(sections map[string]any, changes []string) error {
 	for _, change := range changes {
 		path, value, ok := strings.Cut(change, "=")
 		section, key, dotted := strings.Cut(path, ".")
 		if !ok || !dotted || sections[section] == nil {
-			return fmt.Errorf("constant %q: something like thesis.lambda=3 or hindsight.steps=4 is wanted", change)
+			return fmt.Errorf("constant %q: something like thesis.lambda=3 is wanted, of the sections %s", change, strings.Join(sortedKeys(sections), ", "))
 		}
 		dec := yaml.NewDecoder(strings.NewReader(key + ": " + value))
 		dec.KnownFields(true)
 		if err := dec.Decode(sections[section]); err != nil {
 			return fmt.Errorf("constant %q: %w", change, err)
 		}
-	}
-	if err := m.Thesis.Validate(); err != nil {
-		return fmt.Errorf("thesis: %w", err)
-	}
-	if err := m.Hindsight.Validate(); err != nil {
-		return fmt.Errorf("hindsight: %w", err)
 	}
 	return nil
 }

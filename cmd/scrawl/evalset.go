@@ -81,8 +81,15 @@ func (f *evalFlags) imagesOfSet(set, dir string) ([]labelledImage, error) {
 	if err != nil {
 		return nil, err
 	}
+	listed, err := readNames(f.list)
+	if err != nil {
+		return nil, err
+	}
 	var out []labelledImage
 	for _, name := range slices.Sorted(maps.Keys(images)) {
+		if listed != nil && !listed[name] {
+			continue
+		}
 		if len(f.kinds) > 0 && !slices.Contains(f.kinds, kinds[name]) {
 			continue
 		}

@@ -185,7 +185,7 @@ func TestMethodsHaveTheirConstants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	loaded, _, err := f.readNetwork(app, m, nil)
+	loaded, err := f.readNetwork(app, m, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,5 +205,39 @@ func TestMethodsHaveTheirConstants(t *testing.T) {
 	f.model = "Histogram+GraphCut"
 	if _, _, err := f.described(); err == nil || !strings.Contains(err.Error(), "graphcut") {
 		t.Errorf("a model without a network: %v", err)
+	}
+}
+
+// Of a network with classes the methods get a model of its own kind, which has the published method's constants alone; its answers may
+// be put right by hand.
+func TestMethodsOfNetworksWithClasses(t *testing.T) {
+	f := &evalFlags{app: "microscopy", model: "nuclei_strokes"}
+	app, m, err := f.described()
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := f.readNetwork(app, m, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	methods := []evaluate.Method{{Name: "a", Changes: []string{"thesis.lambda=3"}}, {Name: "corrected", Hand: evaluate.Corrected}, {Name: "manual", Hand: evaluate.Manual}}
+	if err := equip(methods, loaded, nil); err != nil {
+		t.Fatal(err)
+	}
+	if methods[0].Classes.Thesis.Lambda != 3 || methods[1].Classes.Thesis.Lambda != loaded.Segment.Thesis.Lambda || methods[2].Classes != nil {
+		t.Errorf("methods %+v", methods)
+	}
+	if err := equip([]evaluate.Method{{Name: "x", Changes: []string{"hindsight.steps=4"}}}, loaded, nil); err == nil {
+		t.Error("a constant of hindsight was taken for a network with classes")
+	}
+	f.app, f.model = "scribbles", "scribbles"
+	if app, m, err = f.described(); err != nil {
+		t.Fatal(err)
+	}
+	if loaded, err = f.readNetwork(app, m, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := equip([]evaluate.Method{{Name: "corrected", Hand: evaluate.Corrected}}, loaded, nil); err == nil {
+		t.Error("a network that answers nothing unasked can be put right by hand")
 	}
 }
