@@ -189,7 +189,7 @@ func (a *Annotator) Uncertainty(ctx context.Context, w Work) (*volume.LabelMap, 
 	if err != nil || state.Answer == nil {
 		return nil, err
 	}
-	return state.State.Uncertainty(f.img.Volume.Geometry), nil
+	return state.Uncertainty(f.img.Volume.Geometry), nil
 }
 
 // Learned implements Recall.

@@ -77,6 +77,8 @@ export class Viewer {
       longTouchTimeout: 2 ** 31 - 1,
     });
     this.nv.drawOpacity = 1;
+    // Of some twenty programs for surfaces one is enough: there are none, and each takes time to compile.
+    this.nv.meshShaders.length = 1;
     // The history is kept elsewhere, and copies of the whole drawing at each stroke cost time.
     this.nv.drawAddUndoBitmap = () => {};
     this.nv.onDrawingChanged = (action) => {
