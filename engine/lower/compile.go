@@ -51,13 +51,11 @@ func (c *Compiler) Compile(m *onnx.Model) (*ort.Session, error) {
 }
 
 func (c *Compiler) rewritten(m *onnx.Model, d ort.Device) (*onnx.Model, error) {
-	switch {
-	case d.Kind == ort.CPU:
-		if t := c.probe(); t.Block != 0 && !frozen(m.Graph) {
-			return CPU(m, t)
-		}
-	default:
+	if d.Kind != ort.CPU {
 		return c.onGPU(m)
+	}
+	if t := c.probe(); t.Block != 0 && !frozen(m.Graph) {
+		return CPU(m, t)
 	}
 	return m, nil
 }
