@@ -258,6 +258,7 @@ var representatives = []string{
 	"hrnet_fuse_dynamo18", "meshnet_3d_dynamo18_unfolded", "vit_conv_dynamo23_unfolded", "vit_conv_torchscript14_unfolded", "brainchop_model5_gw_ae", "monai_UNet_2d_torchscript20_unfolded_static",
 	"monai_DynUNet_2d_dynamo18_static", "monai_SwinUNETR_dynamo20_unfolded_static", "monai_UNETR_torchscript17_static", "monai_SegResNet_2d_dynamo20_unfolded",
 	"monai_BasicUNet_2d_dynamo18", "smp_Unet_mobilenet_v2_torchscript13_unfolded", "smp_Unet_efficientnet-b0_torchscript17",
+	"smp_Segformer_mit_b0_dynamo18", "smp_Unet_hrnet_torchscript16",
 }
 
 // TestRepresentatives holds that list to its promise.
