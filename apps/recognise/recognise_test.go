@@ -244,11 +244,17 @@ func TestEvidence(t *testing.T) {
 	if know(e).Shows(c) {
 		t.Error("one confirmation is enough to show what was recognised")
 	}
+	if left := e.Settled(); know((Evidence{}).Then(c, left, confirm).After(left)).Shows(c) {
+		t.Error("one confirmation on one image and one on the next are enough")
+	}
 	if e = e.Then(c, Evidence{}, confirm); !know(e).Shows(c) || know(e).Hopeless(c) {
 		t.Error("two confirmations are not enough")
 	}
 	if (Knowledge{Evidence: e}).Shows(c) {
 		t.Error("something is shown without any lesson")
+	}
+	if e.Settled() != e {
+		t.Error("what is shown is dropped when the image is finished")
 	}
 	small := e
 	for range 20 {

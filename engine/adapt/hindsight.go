@@ -24,7 +24,8 @@ type HindsightConfig struct {
 	StrokeWeight float64 `yaml:"stroke_weight"`
 	// Alphas are the inertias of the averages kept beside the student.
 	Alphas []float64 `yaml:"alphas"`
-	// Decay is the memory of the candidates' scores; Margin is by how much one must beat the source to answer.
+	// Decay is the memory of the candidates' scores; Margin is by how much one must beat the source to answer. Without a margin candidates were
+	// chosen for a few thousandths, which on some volumes was worth less than nothing a few slices on.
 	Decay  float64 `yaml:"decay"`
 	Margin float64 `yaml:"margin"`
 	// Memory is the number of slices kept to learn from.
@@ -38,7 +39,7 @@ type HindsightConfig struct {
 func Hindsight() HindsightConfig {
 	return HindsightConfig{
 		Steps: 10, Batch: 4, LearningRate: 1e-2, FirstStage: 0.4, NewestSlice: 0.5, StrokeWeight: 2,
-		Alphas: []float64{0.99, 0.9}, Decay: 0.7, Memory: 12, Seed: 5, Augment: Thesis(),
+		Alphas: []float64{0.99, 0.9}, Decay: 0.7, Margin: 0.02, Memory: 12, Seed: 5, Augment: Thesis(),
 	}
 }
 
