@@ -38,17 +38,20 @@ func TestEnding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, m := range map[string]*onnx.Model{"Softmax": model("Softmax", axis(1)), "Softmax ": model("Softmax", axis(-3)), "Sigmoid": model("Sigmoid", nil)} {
-		n := network(t, m, adapt.Trainable{})
-		if n.Ending != strings.TrimSpace(name) {
-			t.Errorf("%s: the ending is said to be %q", name, n.Ending)
+	for _, c := range []struct {
+		op    string
+		attrs map[string]onnx.Attr
+	}{{"Softmax", axis(1)}, {"Softmax", axis(-3)}, {"Sigmoid", nil}} {
+		n := network(t, model(c.op, c.attrs), adapt.Trainable{})
+		if n.Ending != c.op {
+			t.Errorf("%s: the ending is said to be %q", c.op, n.Ending)
 		}
 		got, err := engine(t, n, onInterpreter).Predict(t.Context(), n.Source(), x)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !slices.Equal(got.Float32s(), want.Float32s()) {
-			t.Errorf("%s: other probabilities than of the network without it", name)
+			t.Errorf("%s %v: other probabilities than of the network without it", c.op, c.attrs)
 		}
 	}
 	if n := network(t, model("Softmax", axis(2)), adapt.Trainable{}); n.Ending != "" || plain.Ending != "" {
