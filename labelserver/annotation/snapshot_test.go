@@ -7,49 +7,35 @@ import (
 	"testing"
 
 	"scrawl/apps/interact"
-	"scrawl/engine/adapt"
-	"scrawl/engine/tensor"
+	"scrawl/apps/recognise"
 )
 
-// What was learned comes back from a snapshot as it was, remembered images among it.
-func TestSnapshotRoundTrip(t *testing.T) {
-	number := float32(0)
-	some := func(shape ...int) *tensor.Tensor {
-		x := tensor.Zeros[float32](shape...)
-		for i := range x.Float32s() {
-			number++
-			x.Float32s()[i] = number
-		}
-		return x
+// TestSnapshotKeepsWhatIsKnown: a target's look comes back from disk as it was, and nothing when nothing is known.
+func TestSnapshotKeepsWhatIsKnown(t *testing.T) {
+	c := recognise.Default()
+	beliefs := make([]recognise.Belief, 400)
+	pixels := make([]float32, 400)
+	for i := range beliefs {
+		beliefs[i], pixels[i] = recognise.Belief(i%3), float32(i%7)
 	}
-	stage := func(padded bool) adapt.Stage {
-		s := adapt.Stage{X: some(1, 1, 2, 3), Target: some(1, 1, 2, 3), Stroked: some(1, 1, 2, 3)}
-		if padded {
-			s.Valid = some(1, 1, 2, 3)
-		}
-		return s
-	}
-	sets := func(seen ...adapt.Stage) adapt.Sets {
-		return adapt.Sets{Student: adapt.Weights{some(2), some(3)}, Averages: []adapt.Weights{{some(2), some(3)}}, Seen: seen}
-	}
-	remembering, plain := sets(stage(true), stage(false)), sets()
+	known := recognise.Knowledge{}.With(c, recognise.NewLesson(c, recognise.NewPicture(pixels, 20, 20), beliefs, 1))
+	known.Evidence = known.Evidence.Then(c, recognise.Evidence{}, recognise.Word{Strokes: 2, Confirmed: 2})
 	for name, want := range map[string]interact.Learned{
-		"nothing":     {},
-		"weights":     {Interactions: 3, Sets: &plain},
-		"with images": {Interactions: 4, Sets: &remembering},
-		"hindsight": {Memory: &adapt.Memory{Sets: sets(), Episodes: []adapt.Episode{{stage(false), stage(true)}, {stage(true)}},
-			Scores: []float64{0, 0.5, 1}, Lessons: 2}},
+		"known": {Interactions: 3, Known: &known}, "nothing known": {Interactions: 2},
 	} {
-		var b bytes.Buffer
-		if err := encodeLearned(gob.NewEncoder(&b), want); err != nil {
-			t.Fatalf("%s: %v", name, err)
+		var buf bytes.Buffer
+		if err := encodeLearned(gob.NewEncoder(&buf), want); err != nil {
+			t.Fatal(err)
 		}
-		got, err := decodeLearned(gob.NewDecoder(&b))
+		back, err := decodeLearned(gob.NewDecoder(&buf))
 		if err != nil {
-			t.Fatalf("%s: %v", name, err)
+			t.Fatal(err)
 		}
-		if !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: got %+v, want %+v", name, got, want)
+		if !reflect.DeepEqual(back, want) {
+			t.Errorf("%s: %+v comes back as %+v", name, want, back)
+		}
+		if back.Known != nil && !back.Known.Shows(c) {
+			t.Errorf("%s: what was shown is hidden after coming back", name)
 		}
 	}
 }
