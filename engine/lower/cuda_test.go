@@ -13,8 +13,7 @@ import (
 // TestAvoidedOnCUDA holds that the forms which CUDA computes wrongly are gone, and that what stands in their place computes the same.
 func TestAvoidedOnCUDA(t *testing.T) {
 	lib := orttest.Library(t)
-	vector := func(v ...float32) *tensor.Tensor { return tensor.Vector(v...) }
-	x := tensor.Must([]int{2, 3, 2}, vector(3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8).Float32s())
+	x := tensor.Must([]int{2, 3, 2}, tensor.Vector[float32](3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8).Float32s())
 	for _, op := range []string{"LayerNormalization", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum"} {
 		t.Run(op, func(t *testing.T) {
 			g := &onnx.Graph{Name: op, Inputs: []onnx.Value{{Name: "x", DType: tensor.Float32, Shape: onnx.Shape{{Symbol: "N"}, {Size: 3}, {Symbol: "M"}}}},
@@ -22,7 +21,7 @@ func TestAvoidedOnCUDA(t *testing.T) {
 			b := onnx.NewBuilder(g, "t/")
 			in := map[string]*tensor.Tensor{"x": x}
 			if op == "LayerNormalization" {
-				for name, v := range map[string]*tensor.Tensor{"scale": tensor.Must([]int{3, 1}, vector(1, -2, 3).Float32s()), "bias": vector(0.5)} {
+				for name, v := range map[string]*tensor.Tensor{"scale": tensor.Must([]int{3, 1}, tensor.Vector[float32](1, -2, 3).Float32s()), "bias": tensor.Vector[float32](0.5)} {
 					g.Initializers = append(g.Initializers, onnx.Initializer{Name: name, Tensor: v})
 				}
 				b.Alias(b.Op(op, []string{"x", "scale", "bias"}, onnx.WithInt("axis", -2)), "y")
