@@ -94,7 +94,9 @@ func writeGraph(t *testing.T, compile adapt.Compiler, path string, n *adapt.Netw
 		in[v.Name] = x
 		fmt.Fprintln(&shapes, "shape", strings.Trim(fmt.Sprint(x.Shape()), "[]"))
 		if v.DType == tensor.Int64 {
-			raw = binary.LittleEndian.AppendUint64(raw, uint64(x.Int64s()[0]))
+			for _, v := range x.Int64s() {
+				raw = binary.LittleEndian.AppendUint64(raw, uint64(v))
+			}
 			continue
 		}
 		raw, err = binary.Append(raw, binary.LittleEndian, x.Float32s())
@@ -121,15 +123,19 @@ func writeGraph(t *testing.T, compile adapt.Compiler, path string, n *adapt.Netw
 
 // inputFor makes a value for an input of an interaction graph: small positive numbers, three steps.
 func inputFor(v onnx.Value, seed uint64) *tensor.Tensor {
-	if v.DType == tensor.Int64 {
-		return tensor.Scalar(int64(3))
-	}
 	sizes := map[string]int{"N": 2, "S": 2, "D": 8, "H": side, "W": side}
 	shape := make([]int, len(v.Shape))
 	for i, d := range v.Shape {
 		if shape[i] = int(d.Size); !d.Known() {
 			shape[i] = sizes[d.Symbol]
 		}
+	}
+	if v.DType == tensor.Int64 {
+		x := tensor.Zeros[int64](shape...)
+		for i := range x.Int64s() {
+			x.Int64s()[i] = 3
+		}
+		return x
 	}
 	x := noise(seed, shape...)
 	for i := range x.Float32s() {
