@@ -111,14 +111,20 @@ func serveFolder(t *testing.T, app, studies string) (address string) {
 // serveConfig serves on a free port with the settings given.
 func serveConfig(t *testing.T, settings map[string]any) (address string) {
 	t.Helper()
-	lib := orttest.Library(t)
+	return serveParts(t, settings, Parts{Log: zerolog.New(zerolog.NewTestWriter(t))})
+}
+
+// serveParts is serveConfig with a log of the test's own.
+func serveParts(t *testing.T, settings map[string]any, parts Parts) (address string) {
+	t.Helper()
+	parts.Library, parts.Version = orttest.Library(t), "test"
 	settings["server.port"], settings["runtime.measure"] = 0, false
 	cfg, err := config.Load("", nil, settings)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	s, err := New(ctx, cfg, Parts{Library: lib, Log: zerolog.New(zerolog.NewTestWriter(t)), Version: "test"})
+	s, err := New(ctx, cfg, parts)
 	if err != nil {
 		t.Fatal(err)
 	}
