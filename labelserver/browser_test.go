@@ -10,12 +10,15 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,14 +55,41 @@ type process struct {
 
 func startDemo(t testing.TB) *process { return startScrawl(t, "demo") }
 
+// programs is the folder of what tests build and start. It lasts as long as the tests, not one of them.
+var programs string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "scrawl-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	programs = dir
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// program is scrawl, built once for all tests that start it.
+var program = sync.OnceValues(func() (name string, err error) {
+	name = filepath.Join(programs, "scrawl")
+	if out, err := exec.Command("go", "build", "-o", name, "scrawl/cmd/scrawl").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return name, nil
+})
+
 func startScrawl(t testing.TB, args ...string) *process {
 	t.Helper()
 	orttest.Path(t)
-	dir := t.TempDir()
-	p := &process{t: t, binary: filepath.Join(dir, "scrawl"), args: args, studies: filepath.Join(dir, "studies"), port: "0"}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", p.binary, "scrawl/cmd/scrawl").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	binary, err := program()
+	if err != nil {
+		t.Fatal(err)
 	}
+	p := &process{t: t, binary: binary, args: args, studies: filepath.Join(t.TempDir(), "studies"), port: "0"}
 	if err := os.MkdirAll(p.studies, 0o750); err != nil {
 		t.Fatal(err)
 	}
@@ -356,6 +386,7 @@ func TestPageInBrowser(t *testing.T) {
 	}
 
 	b.choose("liver")
+	b.overhear()
 	for n := 1; n <= 2; n++ {
 		b.correct(liver, truth, organs["liver"])
 		b.answered(n)
@@ -367,10 +398,8 @@ func TestPageInBrowser(t *testing.T) {
 			t.Fatal("drawing the liver took voxels from the aorta")
 		}
 	}
-	b.click("#goto")
-	b.click("#unsure")
-	b.screenshot("4-two-segments-unsure")
-	b.click("#unsure")
+	b.goesWhereTold()
+	b.showsUnsure()
 
 	b.click("#submit")
 	b.until("the label to be stored", `document.querySelector("#status").textContent.startsWith("Stored")`)
@@ -383,6 +412,7 @@ func TestPageInBrowser(t *testing.T) {
 			t.Fatalf("voxel %d of the submitted label is %d, on the page it is %d", i, submitted.Labels[i], l)
 		}
 	}
+	b.showsLesson("liver")
 
 	b.open(p.address)
 	b.screenshot("5-reloaded")
@@ -412,6 +442,140 @@ func TestPageInBrowser(t *testing.T) {
 	b.do(chromedp.Navigate(p.address + "/operator"))
 	b.until("the operator's page", `document.querySelector("#server").textContent.includes("Runs on") && document.querySelector("#log").textContent.length > 0`)
 	b.screenshot("8-operator")
+}
+
+// showsLesson holds that the loss of a segment's last lesson, here of a finished label, is drawn, step by step, as the server has it.
+func (b *browser) showsLesson(segment string) {
+	b.t.Helper()
+	b.until("a lesson", `Number(document.querySelector("#lessons").textContent) > 0 && document.querySelector("#loss polyline").points.length > 1`)
+	type lesson struct {
+		Points        int
+		Width, Height float64
+		Title         string
+		Loss          []float64
+		Distance      string
+	}
+	got := run(b, chromedp.Evaluate[lesson](fmt.Sprintf(`(async () => {
+		const picture = document.querySelector("#loss"), line = picture.querySelector("polyline"), box = line.getBBox();
+		const query = new URLSearchParams({client_id: localStorage.getItem("scrawl-client"), model: document.querySelector("#model").value, image: "abdomen_example", label: %q});
+		const told = await (await fetch("/scrawl/learned?" + query)).json();
+		return {points: line.points.length, width: box.width, height: box.height, title: picture.querySelector("title").textContent, loss: told.loss,
+			distance: document.querySelector("#distance").textContent};
+	})()`, segment), chromedp.EvalAwaitPromise))
+	if got.Points != len(got.Loss) || got.Width < 100 || got.Height < 20 {
+		b.t.Errorf("the loss of %d steps is drawn as %d points in %.0f × %.0f of 200 × 60", len(got.Loss), got.Points, got.Width, got.Height)
+	}
+	if !strings.Contains(got.Title, fmt.Sprintf("in %d steps", len(got.Loss))) || got.Distance == "0.00 %" {
+		b.t.Errorf("the curve says %q, and the weights moved by %s", got.Title, got.Distance)
+	}
+}
+
+// overhear keeps what the server tells with its answers to strokes, for reports.
+func (b *browser) overhear() {
+	b.t.Helper()
+	b.do(chromedp.Evaluate[chromedp.Void](`{
+		const ask = window.fetch;
+		window.reports = [];
+		window.fetch = async (address, init) => {
+			const answer = await ask(address, init);
+			if (String(address).includes("/infer/")) {
+				window.reports.push(JSON.parse((await answer.clone().formData()).get("params")).scrawl);
+			}
+			return answer;
+		};
+	}`))
+}
+
+// goesWhereTold holds that the button of the next slice worth a stroke names and shows the slice that the server named.
+func (b *browser) goesWhereTold() {
+	b.t.Helper()
+	type slice struct {
+		Plane string
+		Index int
+	}
+	told := run(b, chromedp.Evaluate[slice](`window.reports.at(-1).next_slice`))
+	axis := strings.Index("ijk", told.Plane)
+	if axis < 0 {
+		b.t.Fatalf("the server named slice %d across %q", told.Index, told.Plane)
+	}
+	plane := []string{"sagittal", "coronal", "axial"}[axis]
+	if text := b.text("#goto"); text != fmt.Sprintf("A stroke helps most on %s slice %d", plane, told.Index+1) {
+		b.t.Errorf("the button says %q, the server named %s slice %d", text, plane, told.Index+1)
+	}
+	away := (told.Index + exampleSize[axis]/2) % exampleSize[axis]
+	b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("scrawl.goTo(%d, %d)", axis, away)))
+	if at := b.slices(); at[axis] != away {
+		b.t.Fatalf("the page shows slices %v, not %d across %s", at, away, told.Plane)
+	}
+	b.click("#goto")
+	if at := b.slices(); at[axis] != told.Index {
+		b.t.Errorf("the page shows slices %v, the server named %d across %s", at, told.Index, told.Plane)
+	}
+}
+
+// slices are those of the example that the page shows, across i, j and k.
+func (b *browser) slices() [3]int {
+	b.t.Helper()
+	c := run(b, chromedp.Evaluate[[3]int]("scrawl.cross()"))
+	return inViewer(c[0], c[1], c[2])
+}
+
+// showsUnsure holds that the picture changes where the answer is unsure, and is as before without.
+func (b *browser) showsUnsure() {
+	b.t.Helper()
+	plain := b.view()
+	b.click("#unsure")
+	changed := 0
+	for range 100 {
+		if changed = differing(plain, b.view()); changed > 0 {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	b.screenshot("4-two-segments-unsure")
+	if changed < 100 {
+		b.t.Errorf("with where the mask is unsure %d pixels of the picture look other than without", changed)
+	}
+	b.click("#unsure")
+	for range 100 {
+		if changed = differing(plain, b.view()); changed == 0 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	b.t.Errorf("%d pixels stay changed when where the mask is unsure is no longer shown", changed)
+}
+
+// view is the picture of the image's slices.
+func (b *browser) view() image.Image {
+	b.t.Helper()
+	picture, err := png.Decode(bytes.NewReader(run(b, chromedp.CaptureScreenshot())))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	box := run(b, chromedp.Evaluate[[4]int](`(() => { const r = document.querySelector("#view").getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom].map(Math.trunc); })()`))
+	cut, ok := picture.(interface {
+		SubImage(image.Rectangle) image.Image
+	})
+	if !ok {
+		b.t.Fatalf("a screenshot is a %T", picture)
+	}
+	return cut.SubImage(image.Rect(box[0], box[1], box[2], box[3]-30)) // without the line at the bottom that tells who works
+}
+
+// differing counts the pixels that are not the same in two pictures.
+func differing(a, b image.Image) (count int) {
+	if a.Bounds() != b.Bounds() {
+		return -1
+	}
+	for y := a.Bounds().Min.Y; y < a.Bounds().Max.Y; y++ {
+		for x := a.Bounds().Min.X; x < a.Bounds().Max.X; x++ {
+			if a.At(x, y) != b.At(x, y) {
+				count++
+			}
+		}
+	}
+	return count
 }
 
 // A picture and a series of DICOM files opened in the page, what was learned forgotten, and masks saved in every format.
@@ -471,6 +635,7 @@ func TestUploadsInBrowser(t *testing.T) {
 	if run(b, chromedp.Evaluate[bool](`document.querySelector('#download [value="dicom"]').disabled`)) {
 		t.Error("no DICOM segmentation is offered of a DICOM series")
 	}
+	b.showsRange([2]float64{-160, 240}, "Soft tissue")
 	b.stroke("object", [3]int{250, 256, 1}, [3]int{256, 256, 1}, [3]int{262, 256, 1})
 	b.answered(1)
 	b.screenshot("series")
@@ -611,6 +776,210 @@ func TestOtherHandsInBrowser(t *testing.T) {
 		b.do(chromedp.Navigate(p.address + page))
 		b.until(page, fmt.Sprintf(`document.body.textContent.includes(%q)`, wanted))
 		b.screenshot(strings.Trim(page, "/"))
+	}
+}
+
+// Volumes dropped onto the page open in a window that suits their modality, and then the tools beside the image: brush sizes, clearing,
+// segments of one's own, and the bar that tells what takes long.
+func TestVolumesAndToolsInBrowser(t *testing.T) {
+	p := startDemo(t)
+	b := openBrowser(t, 1280, 720)
+	b.open(p.address)
+	dir := t.TempDir()
+
+	ct, _ := phantom.Abdomen([3]int{40, 32, 9}, [3]float64{8, 8, 15}, 1)
+	b.dropVolume(filepath.Join(dir, "trunk.nii.gz"), ct, "trunk: 40 × 32 × 9")
+	b.showsRange([2]float64{-160, 240}, "Soft tissue")
+
+	mr := volume.NewVolume(volume.New([3]int{30, 20, 10}, [3]float64{1, 1, 2}))
+	for n := range mr.Voxels {
+		mr.Voxels[n] = float32(100 + n*7%1000)
+	}
+	mr.Voxels[77] = 30000 // a spike, which a window from lowest to highest would be spoilt by
+	b.dropVolume(filepath.Join(dir, "head.nrrd"), mr, "head: 30 × 20 × 10")
+	sorted := slices.Sorted(slices.Values(mr.Voxels))
+	low, high := sorted[len(sorted)*2/100], sorted[len(sorted)*98/100]
+	b.showsRange([2]float64{float64(low), float64(high)}, "Automatic")
+	b.do(chromedp.Evaluate[chromedp.Void](`{ const w = document.querySelector("#window"); w.selectedIndex = 1; w.dispatchEvent(new Event("change")); }`))
+	b.showsRange([2]float64{100, 30000}, "Whole range")
+
+	picture := filepath.Join(dir, "cells.png")
+	writePicture(t, picture)
+	b.drop(picture)
+	b.until("the picture", `document.querySelector("#status").textContent.startsWith("cells: 96 × 64 × 1")`)
+	b.drawsAsWide()
+	b.clears()
+	b.drawsNewSegment()
+	b.tellsWhatTakesLong()
+}
+
+// dropVolume writes an image and drops it onto the page, which then tells of it.
+func (b *browser) dropVolume(name string, v *volume.Volume, told string) {
+	b.t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := errors.Join(format.Encode(name, f, v, format.Options{DType: string(volume.Int16)}), f.Close()); err != nil {
+		b.t.Fatal(err)
+	}
+	b.drop(name)
+	b.until(name, fmt.Sprintf(`document.querySelector("#status").textContent.startsWith(%q)`, told))
+}
+
+// showsRange holds that intensities are shown in a window, and which one of those offered it is.
+func (b *browser) showsRange(want [2]float64, name string) {
+	b.t.Helper()
+	got := run(b, chromedp.Evaluate[[2]float64]("scrawl.range()"))
+	if math.Abs(got[0]-want[0]) > 1 || math.Abs(got[1]-want[1]) > 1 {
+		b.t.Errorf("intensities are shown from %v to %v, want %v to %v", got[0], got[1], want[0], want[1])
+	}
+	if chosen := run(b, chromedp.Evaluate[string](`document.querySelector("#window").selectedOptions[0].text`)); chosen != name {
+		b.t.Errorf("the window is called %q, want %q", chosen, name)
+	}
+}
+
+// Values of the map that the server remembers of the picture.
+const objectStroke = 3
+
+// remembered is what the server remembers of a segment of the picture: 96 × 64 values, or none when that is nothing.
+func (b *browser) remembered(segment string) []byte {
+	b.t.Helper()
+	text := run(b, chromedp.Evaluate[string](fmt.Sprintf(`(async () => {
+		const query = new URLSearchParams({client_id: localStorage.getItem("scrawl-client"), model: document.querySelector("#model").value, image: "cells", label: %q});
+		const answer = await fetch("/scrawl/state?" + query);
+		return btoa(String.fromCharCode(...new Uint8Array(await answer.arrayBuffer()).slice(352)));
+	})()`, segment), chromedp.EvalAwaitPromise))
+	m, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(m) != 0 && len(m) != 96*64 {
+		b.t.Fatalf("the server remembers %d bytes of %s: %v", len(m), segment, err)
+	}
+	return m
+}
+
+// drawsAsWide holds that strokes, as the server has got them, are as wide as the brush, set by keys and by its slider.
+func (b *browser) drawsAsWide() {
+	b.t.Helper()
+	b.choose("liver")
+	bigger := func() {
+		b.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("#view").focus()`), chromedp.KeyEvent("]"), chromedp.KeyEvent("]"))
+	}
+	slider := func() { b.do(chromedp.Focus("#brush"), chromedp.KeyEvent(kb.ArrowLeft)) }
+	before := 0
+	for _, step := range []struct {
+		change     func()
+		row, width int
+	}{{func() {}, 10, 3}, {bigger, 30, 7}, {slider, 50, 5}} {
+		step.change()
+		if size := b.text("#brushSize"); size != strconv.Itoa(step.width) {
+			b.t.Errorf("the brush is called %s wide, want %d", size, step.width)
+		}
+		b.stroke("object", [3]int{95 - 20, 63 - step.row, 0}, [3]int{95 - 30, 63 - step.row, 0}, [3]int{95 - 40, 63 - step.row, 0})
+		b.idle()
+		m := b.remembered("liver")
+		if len(m) == 0 {
+			b.t.Fatalf("the server remembers nothing of a stroke")
+		}
+		width := 0
+		for j := max(step.row-9, 0); j <= step.row+9; j++ {
+			if m[j*96+30] == objectStroke {
+				width++
+			}
+		}
+		if width != step.width {
+			b.t.Errorf("a stroke of a brush of %d voxels is %d wide", step.width, width)
+		}
+		drawn := b.strokeVoxels()
+		if drawn != bytes.Count(m, []byte{objectStroke}) || drawn <= before {
+			b.t.Errorf("the page has strokes on %d voxels, the server on %d, and before there were %d", drawn, bytes.Count(m, []byte{objectStroke}), before)
+		}
+		before = drawn
+	}
+}
+
+// clears holds that clearing takes all strokes away, on the page and on the server, and can be taken back.
+func (b *browser) clears() {
+	b.t.Helper()
+	before := b.strokeVoxels()
+	b.click("#clear")
+	b.idle()
+	if n, kept := b.strokeVoxels(), bytes.Count(b.remembered("liver"), []byte{objectStroke}); n != 0 || kept != 0 {
+		b.t.Errorf("after clearing, strokes cover %d voxels on the page and %d on the server", n, kept)
+	}
+	b.click("#undo")
+	b.idle()
+	if n := b.strokeVoxels(); n != before {
+		b.t.Errorf("after clearing was taken back, strokes cover %d voxels, want %d", n, before)
+	}
+}
+
+// drawsNewSegment holds that a segment that the model does not know gets a mask, and nothing of the others'.
+func (b *browser) drawsNewSegment() {
+	b.t.Helper()
+	liver := bytes.Count(b.labels(), []byte{1})
+	b.do(chromedp.SendKeys("#name", "vacuole"+kb.Enter))
+	b.until("the new segment", `document.querySelector('#segments [aria-checked="true"] span')?.textContent === "vacuole"`)
+	number := run(b, chromedp.Evaluate[int](`document.querySelectorAll("#segments button").length`))
+	b.stroke("object", [3]int{95 - 70, 63 - 30, 0}, [3]int{95 - 80, 63 - 30, 0})
+	b.answered(1)
+	labels := b.labels()
+	if got := bytes.Count(labels, []byte{byte(number)}); labels[30*96+75] != byte(number) || got < 11 {
+		b.t.Errorf("the new segment, number %d, has %d voxels, and %d is under its stroke", number, got, labels[30*96+75])
+	}
+	if n := bytes.Count(b.remembered("vacuole"), []byte{objectStroke}); n != b.strokeVoxels() {
+		b.t.Errorf("the server has %d voxels of the new segment's stroke, the page %d", n, b.strokeVoxels())
+	}
+	if now := bytes.Count(labels, []byte{1}); now != liver {
+		b.t.Errorf("the liver has %d voxels, and had %d before another segment was drawn", now, liver)
+	}
+}
+
+// tellsWhatTakesLong holds that a line is shown while the server thinks, a bar with the stage when that takes long, and neither after it.
+// The answer is kept back until the bar was looked at, and what is told of it meanwhile is of the same form as the server's.
+func (b *browser) tellsWhatTakesLong() {
+	b.t.Helper()
+	b.do(chromedp.Evaluate[chromedp.Void](`{
+		const ask = window.fetch;
+		window.fetch = async (address, init) => {
+			if (String(address).includes("/scrawl/progress")) {
+				return Response.json({stage: "carry", done: 3, total: 12});
+			}
+			const answer = await ask(address, init);
+			if (String(address).includes("/infer/")) {
+				await new Promise((done) => (window.release = done));
+			}
+			return answer;
+		};
+		window.looks = [];
+		const busy = document.querySelector("#busy");
+		new MutationObserver(() => {
+			const stage = getComputedStyle(document.querySelector("#stage")).display !== "none" ? "with stage" : "without";
+			const look = busy.hidden ? "nothing" : (busy.clientHeight > 10 ? "bar " : "line ") + stage;
+			if (window.looks.at(-1) !== look) {
+				window.looks.push(look);
+			}
+		}).observe(busy, {attributes: true});
+	}`))
+	b.stroke("object", [3]int{95 - 70, 63 - 36, 0}, [3]int{95 - 80, 63 - 36, 0})
+	b.until("the bar", `document.querySelector("#busy").classList.contains("long") && document.querySelector("#stage").textContent && window.release`)
+	b.screenshot("takes-long")
+	type bar struct {
+		Stage, Now string
+		Part       float64
+	}
+	got := run(b, chromedp.Evaluate[bar](`({stage: document.querySelector("#stage").textContent, now: document.querySelector("#busy").getAttribute("aria-valuenow"),
+		part: document.querySelector("#bar").clientWidth / document.querySelector("#busy").clientWidth})`))
+	if got.Stage != "Carrying the object through the volume: 3 of 12" || got.Now != "25" || math.Abs(got.Part-0.25) > 0.01 {
+		b.t.Errorf("of a stage that is a quarter done the bar tells %+v", got)
+	}
+	b.do(chromedp.Evaluate[chromedp.Void]("window.release()"))
+	b.idle()
+	looks := run(b, chromedp.Evaluate[[]string]("window.looks"))
+	if want := []string{"line without", "bar with stage", "nothing"}; !slices.Equal(looks, want) {
+		b.t.Errorf("while the server thinks the page shows %q, want %q", looks, want)
+	}
+	if text := b.text("#stage"); text != "" {
+		b.t.Errorf("after the answer the stage is still %q", text)
 	}
 }
 

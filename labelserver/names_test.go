@@ -119,7 +119,7 @@ func accountsFile(t *testing.T, roles map[string][]string) string {
 		}
 		a.Users = append(a.Users, auth.Account{Name: name, Password: hash, Roles: r})
 	}
-	return encode(t, filepath.Join(t.TempDir(), "accounts.yaml"), func(w io.Writer) error { return a.Encode(w) })
+	return encode(t, filepath.Join(t.TempDir(), "accounts.yaml"), a.Encode)
 }
 
 // visitor asks a server as one user, or as nobody.

@@ -601,6 +601,8 @@ Object.assign(globalThis, {
     stored: () => session && session.grid.encode(session.labels).slice(352),
     strokeVoxels: () => session?.current?.strokes.marks.size ?? 0,
     goTo: (axis: number, slice: number) => viewer.goTo(axis, slice),
+    cross: () => viewer.cross,
+    range: () => viewer.range,
   },
 });
 

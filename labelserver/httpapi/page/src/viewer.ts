@@ -130,6 +130,17 @@ export class Viewer {
     }
   }
 
+  /** The intensities that are shown black and white, null without an image. */
+  get range(): [number, number] | null {
+    const image = this.nv.volumes[0];
+    return image ? [image.cal_min!, image.cal_max!] : null;
+  }
+
+  /** The voxel under the cross, along right, anterior, superior. */
+  get cross(): number[] {
+    return Array.from(this.nv.frac2vox(this.nv.scene.crosshairPos));
+  }
+
   useTool(tool: Tool): void {
     this.tool = tool;
     this.canvas.style.cursor = tool === "move" ? "grab" : "crosshair";
