@@ -803,6 +803,17 @@ func TestVolumesAndToolsInBrowser(t *testing.T) {
 	b.do(chromedp.Evaluate[chromedp.Void](`{ const w = document.querySelector("#window"); w.selectedIndex = 1; w.dispatchEvent(new Event("change")); }`))
 	b.showsRange([2]float64{100, 30000}, "Whole range")
 
+	// A DICOM series says its modality, whatever its intensities look like.
+	b.openSeries(ct, "1.2.826.92", "MR")
+	if name := b.window(); name != "Automatic" {
+		t.Errorf("an MR with intensities as a CT has them opens in the window %q", name)
+	}
+	for n, x := range ct.Voxels {
+		ct.Voxels[n] = max(x, -100)
+	}
+	b.openSeries(ct, "1.2.826.93", "CT")
+	b.showsRange([2]float64{-160, 240}, "Soft tissue")
+
 	picture := filepath.Join(dir, "cells.png")
 	writePicture(t, picture)
 	b.drop(picture)
@@ -834,9 +845,31 @@ func (b *browser) showsRange(want [2]float64, name string) {
 	if math.Abs(got[0]-want[0]) > 1 || math.Abs(got[1]-want[1]) > 1 {
 		b.t.Errorf("intensities are shown from %v to %v, want %v to %v", got[0], got[1], want[0], want[1])
 	}
-	if chosen := run(b, chromedp.Evaluate[string](`document.querySelector("#window").selectedOptions[0].text`)); chosen != name {
+	if chosen := b.window(); chosen != name {
 		b.t.Errorf("the window is called %q, want %q", chosen, name)
 	}
+}
+
+// window is what the window is called in which intensities are shown.
+func (b *browser) window() string {
+	b.t.Helper()
+	return run(b, chromedp.Evaluate[string](`document.querySelector("#window").selectedOptions[0].text`))
+}
+
+// openSeries opens an image as a DICOM series of a modality.
+func (b *browser) openSeries(v *volume.Volume, uid, modality string) {
+	b.t.Helper()
+	var names []string
+	dir := b.t.TempDir()
+	for name, file := range sliceFiles(b.t, v, uid) {
+		file = bytes.Replace(file, []byte("CS\x02\x00CT"), []byte("CS\x02\x00"+modality), 1)
+		names = append(names, filepath.Join(dir, name))
+		if err := os.WriteFile(names[len(names)-1], file, 0o600); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	b.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("#status").textContent = ""`), chromedp.SetUploadFiles("#files", names, chromedp.NodeReady))
+	b.until("the series", fmt.Sprintf(`document.querySelector("#status").textContent.startsWith("Uploaded image: %d × %d × %d")`, v.Size[0], v.Size[1], v.Size[2]))
 }
 
 // Values of the map that the server remembers of the picture.

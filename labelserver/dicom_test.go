@@ -25,7 +25,7 @@ import (
 )
 
 // sliceFiles are the files of a CT series of an image, with names that have no extension, in an order that says nothing.
-func sliceFiles(t *testing.T, v *volume.Volume, series string) map[string][]byte {
+func sliceFiles(t testing.TB, v *volume.Volume, series string) map[string][]byte {
 	t.Helper()
 	files := map[string][]byte{}
 	pixels := v.Size[0] * v.Size[1]
@@ -171,6 +171,13 @@ func TestDICOMFolder(t *testing.T) {
 	}
 	if got := header.Get("Content-Disposition"); !bytes.Contains([]byte(got), []byte(series+".nii.gz")) {
 		t.Errorf("content disposition %q", got)
+	}
+
+	if header, _ = call(t, http.MethodGet, address+"/scrawl/volume?image="+series, nil, nil); header.Get("X-Dicom-Series") != "true" || header.Get("X-Dicom-Modality") != "CT" {
+		t.Errorf("the page is not told of a CT series: %v", header)
+	}
+	if header, _ = call(t, http.MethodGet, address+"/scrawl/volume?image=copy", nil, nil); header.Get("X-Dicom-Series")+header.Get("X-Dicom-Modality") != "" {
+		t.Errorf("the page is told of a series where there is none: %v", header)
 	}
 
 	// Scribbles in, a DICOM segmentation out.

@@ -52,17 +52,36 @@ func (s *Server) openSeries(ctx context.Context, key annotation.ImageKey) (*dico
 	return nil, nil
 }
 
-// isSeries tells whether an image is a DICOM series, without opening it.
-func (s *Server) isSeries(ctx context.Context, key annotation.ImageKey) bool {
+// isSeries tells whether an image is a DICOM series, without opening it, and of what modality (DICOM PS3.3, C.7.3.1.1.1), "" when that is
+// not known.
+func (s *Server) isSeries(ctx context.Context, key annotation.ImageKey) (modality string, ok bool) {
 	switch key.Source {
 	case annotation.Stored:
 		item, err := s.o.Store.Image(ctx, key.ID)
-		return err == nil && item.Series != nil
+		if err != nil || item.Series == nil {
+			return "", false
+		}
+		if modality, _ = item.Info.Text("Modality"); modality == "UNK" {
+			modality = ""
+		}
+		return modality, true
 	case annotation.Session:
-		_, err := s.o.Sessions.Folder(key.ID)
-		return err == nil
+		folder, err := s.o.Sessions.Folder(key.ID)
+		if err != nil {
+			return "", false
+		}
+		found, err := dicom.Scan(ctx, folder, dicom.Limits{})
+		if err != nil {
+			return "", true // the image itself says what is wrong with it
+		}
+		for _, one := range found.Series {
+			if one.IsImage() {
+				return one.Modality, true
+			}
+		}
+		return "", true
 	}
-	return false
+	return "", false
 }
 
 // checkDICOMSeg tells, before anything is computed, whether a request can be answered with a DICOM segmentation. What it says otherwise is

@@ -20,6 +20,9 @@ import (
 // seriesHeader tells that an image is a DICOM series, so that its labels can be had as DICOM segmentations.
 const seriesHeader = "X-Dicom-Series"
 
+// modalityHeader tells the modality of a DICOM series, by which viewers choose the intensities they show.
+const modalityHeader = "X-Dicom-Modality"
+
 // niftiType is the media type of the files of these routes.
 const niftiType = "application/octet-stream"
 
@@ -36,8 +39,11 @@ func (s *Server) getVolume(c echo.Context) error {
 	h := c.Response().Header()
 	h.Set("Content-Type", niftiType)
 	h.Set("Cache-Control", "no-store")
-	if s.isSeries(c.Request().Context(), image.Key) {
+	if modality, ok := s.isSeries(c.Request().Context(), image.Key); ok {
 		h.Set(seriesHeader, "true")
+		if modality != "" {
+			h.Set(modalityHeader, modality)
+		}
 	}
 	c.Response().WriteHeader(http.StatusOK)
 	return s.o.Codec.EncodeVolume("image.nii", c.Response(), v)

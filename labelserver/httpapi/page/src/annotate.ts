@@ -144,8 +144,8 @@ async function openImage(image: ImageRef, underWay?: Promise<Volume>): Promise<v
   try {
     session?.close();
     session = null;
-    const { file, dicom } = await (underWay ?? server.volume(image));
-    const grid = await viewer.load(file, offerWindows);
+    const { file, dicom, modality } = await (underWay ?? server.volume(image));
+    const grid = await viewer.load(file, (i) => offerWindows(i, modality));
     const seg = ui.download.querySelector<HTMLOptionElement>('[value="dicom"]')!;
     seg.hidden = seg.disabled = !dicom;
     const wasFlat = flat;
@@ -179,9 +179,9 @@ async function openImage(image: ImageRef, underWay?: Promise<Volume>): Promise<v
   }
 }
 
-/** Offers the windows that suit an image, and returns the first. */
-function offerWindows({ lowest, highest, robust }: Intensities): [number, number] {
-  const ct = lowest < -500 && highest > 200;
+/** Offers the windows that suit an image, and returns the first. What does not say its modality is CT if it has air and bone in HU. */
+function offerWindows({ lowest, highest, robust }: Intensities, modality: string | null): [number, number] {
+  const ct = modality === null ? lowest < -500 && highest > 200 : modality === "CT";
   const windows: [string, [number, number]][] = [...(ct ? ctWindows : []), ["Automatic", robust], ["Whole range", [lowest, highest]]];
   ui.window.replaceChildren(...windows.map(([name, range]) => new Option(name, JSON.stringify(range))));
   return windows[0]![1];

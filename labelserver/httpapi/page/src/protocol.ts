@@ -30,10 +30,11 @@ export interface Listed {
   tags: string[];
 }
 
-/** An image's file, and whether it was made of a DICOM series. */
+/** An image's file, whether it was made of a DICOM series, and of what modality; null when that is not known. */
 export interface Volume {
   file: ArrayBuffer;
   dicom: boolean;
+  modality: string | null;
 }
 
 /** Whose state a request is about. */
@@ -192,7 +193,7 @@ export class Server {
   /** The image as one uncompressed NIfTI file, whatever it is stored as. */
   async volume(image: ImageRef): Promise<Volume> {
     const answer = await this.call(`/scrawl/volume?${imageQuery(image)}`);
-    return { file: await answer.arrayBuffer(), dicom: answer.headers.has("X-Dicom-Series") };
+    return { file: await answer.arrayBuffer(), dicom: answer.headers.has("X-Dicom-Series"), modality: answer.headers.get("X-Dicom-Modality") };
   }
 
   /** The finished label, as a NIfTI file, with the names of its segments; null when there is none. */
