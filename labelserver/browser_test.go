@@ -456,9 +456,18 @@ func (b *browser) showsLesson(segment string) {
 		Distance      string
 	}
 	got := run(b, chromedp.Evaluate[lesson](fmt.Sprintf(`(async () => {
-		const picture = document.querySelector("#loss"), line = picture.querySelector("polyline"), box = line.getBBox();
+		const picture = document.querySelector("#loss");
 		const query = new URLSearchParams({client_id: localStorage.getItem("scrawl-client"), model: document.querySelector("#model").value, image: "abdomen_example", label: %q});
-		const told = await (await fetch("/scrawl/learned?" + query)).json();
+		let told;
+		const drawn = () => picture.querySelector("polyline").points.length === told.loss.length; // soon after the server has learned, as the page asks now and then
+		for (let i = 0; i < 300; i++) {
+			told = await (await fetch("/scrawl/learned?" + query)).json();
+			if (!told.busy && told.lessons > 0 && drawn()) {
+				break;
+			}
+			await new Promise((done) => setTimeout(done, 200));
+		}
+		const line = picture.querySelector("polyline"), box = line.getBBox();
 		return {points: line.points.length, width: box.width, height: box.height, title: picture.querySelector("title").textContent, loss: told.loss,
 			distance: document.querySelector("#distance").textContent};
 	})()`, segment), chromedp.EvalAwaitPromise))
