@@ -79,8 +79,8 @@ with the network and an app.yaml, which "scrawl serve --app FOLDER" serves. Chan
 and sizes are inferred; what was assumed is said. Edit app.yaml to say otherwise.
 
 Export a network from PyTorch with one float input [N,C,H,W] (or [N,C,D,H,W]) and logits as
-its output; no softmax at the end. Weights that the exporter leaves in a file beside it are
-taken along.
+its output; a softmax or sigmoid at its end is left out. Weights that the exporter leaves in
+a file beside it are taken along.
 
 A network of two files, as Segment Anything comes, is an encoder with one image input and a
 decoder with its embeddings and prompts for inputs: point_coords and point_labels (or
