@@ -61,10 +61,11 @@ func (c *Compiler) rewritten(m *onnx.Model, d ort.Device) (*onnx.Model, error) {
 }
 
 func (c *Compiler) onGPU(m *onnx.Model) (*onnx.Model, error) {
-	if c.Half && !learns(m.Graph) {
-		return Half(m)
+	rewritten, err := CUDA(m)
+	if err != nil || !c.Half || learns(m.Graph) {
+		return rewritten, err
 	}
-	return CUDA(m)
+	return Half(rewritten)
 }
 
 // frozen reports that no convolution's weight comes from outside: ONNX Runtime then lays out all of them by itself, and finds more to fuse

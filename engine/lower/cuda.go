@@ -104,7 +104,7 @@ type unfolding struct {
 	*unfolder
 	b       *onnx.Builder
 	facts   map[string]onnx.Fact
-	indices map[string]string // by geometry and sizes
+	indices map[string]string // those that cannot be made at the root, by geometry and sizes
 }
 
 func (p *unfolding) op(op string, inputs ...string) string { return p.b.Op(op, inputs) }
@@ -194,29 +194,24 @@ func (p *unfolding) reduceNothing(n *onnx.Node) bool {
 func (p *unfolding) index(n *onnx.Node) string {
 	dy, x := p.facts[n.Inputs[0]].Shape, p.facts[n.Inputs[1]].Shape
 	key := fmt.Sprint(n.Ints("kernel_shape"), n.Ints("strides"), n.Ints("dilations"), n.Ints("pads"), dy[2:], x[3])
-	if p.indices[key] != "" {
-		return p.indices[key]
+	for _, made := range []map[string]string{p.shared, p.indices} {
+		if made[key] != "" {
+			return made[key]
+		}
 	}
-	at, sizes, ok := p.root, make([]string, 3), true
+	at, made, sizes := p.root, p.shared, make([]string, 3)
 	for i, d := range []onnx.Dim{dy[2], dy[3], x[3]} {
 		var rooted bool
-		sizes[i], rooted = p.rootSize(d)
-		ok = ok && rooted
+		if sizes[i], rooted = p.rootSize(d); !rooted {
+			at, made = p.b, p.indices
+		}
 	}
-	if ok && p.shared[key] != "" {
-		return p.shared[key]
-	}
-	if !ok {
-		at = p.b
+	if at == p.b {
 		size := func(v string, axis int64) string { return p.op("Gather", p.op("Shape", v), p.b.Int64(axis)) }
 		sizes = []string{size(n.Inputs[0], 2), size(n.Inputs[0], 3), size(n.Inputs[1], 3)}
 	}
-	index := gradientPlaces(at, n, sizes[0], sizes[1], sizes[2])
-	if ok {
-		p.shared[key] = index
-	}
-	p.indices[key] = index
-	return index
+	made[key] = gradientPlaces(at, n, sizes[0], sizes[1], sizes[2])
+	return made[key]
 }
 
 // gradientPlaces appends what computes [unfolding.index] from the size of dy and the width of x.
