@@ -20,16 +20,8 @@ import (
 func TestOnCUDA(t *testing.T) {
 	lib := orttest.CUDA(t)
 	n := blockedUNet(t, adapt.Trainable{})
-	prefix := filepath.Join(t.TempDir(), "trace")
-	compiler := lower.NewCompiler(lib, ort.Options{Device: "cuda", Profile: prefix})
-	var open []*ort.Session
-	gpu := engine(t, n, closing(t, func(m *onnx.Model) (*ort.Session, error) {
-		s, err := compiler.Compile(m)
-		if err == nil {
-			open = append(open, s)
-		}
-		return s, err
-	}))
+	compile, traces := traced(t, lib, "cuda")
+	gpu := engine(t, n, compile)
 	s := adapt.Slice{X: noise(1, 1, 4, 64, 64), Scribble: filled(0.5, 1, 2, 64, 64), Marked: filled(1, 1, 1, 64, 64)}
 	got, _, _, err := gpu.Interact(t.Context(), quick(), gpu.NewSets(1), s, 1)
 	if err != nil {
@@ -43,63 +35,47 @@ func TestOnCUDA(t *testing.T) {
 	if d := distance(got.Float32s(), want.Float32s()); d > 1e-3 {
 		t.Errorf("answers of GPU and CPU differ by a share of %.2g", d)
 	}
-	for _, s := range open {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	files, _ := filepath.Glob(prefix + "*.json")
-	for _, name := range files {
-		f, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		nodes, err := ort.ReadTrace(f)
-		_ = f.Close() // only read
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, nodes := range traces() {
 		if err := ort.CheckPlacement(nodes); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// BenchmarkOnCUDA is one interaction of the published method at 512² on a U-Net over ResNet-34: 16 augmented copies, 5 steps, the answer.
-// It needs SCRAWL_PYTHON for the network.
-func BenchmarkOnCUDA(b *testing.B) {
-	lib := orttest.CUDA(b)
-	r := rivals(b, startTwin(b, twinThreads(b)), "unet34")[0]
-	for name, options := range map[string]map[string]string{"float32": nil, "tf32": {"use_tf32": "1"}} {
-		for _, half := range []bool{false, true} {
-			b.Run(name+map[bool]string{true: ", half answers"}[half], func(b *testing.B) {
-				c := lower.NewCompiler(lib, ort.Options{Device: "cuda", CUDA: options})
-				c.Half = half
-				e, err := adapt.NewEngine(network(b, r.model, adapt.Trainable{}), r.images, closing(b, c.Compile))
-				if err != nil {
-					b.Fatal(err)
-				}
-				const size = 512
-				s := adapt.Slice{X: noise(1, 1, 3, size, size), Scribble: filled(0.5, 1, 2, size, size), Marked: filled(1, 1, 1, size, size)}
-				config := adapt.Thesis()
-				config.FixedCopies, config.LearningRate = 16, 1e-6
-				if _, _, _, err := e.Interact(b.Context(), config, e.NewSets(1), s, 1); err != nil { // builds the graphs and chooses algorithms
-					b.Fatal(err)
-				}
-				total, runs := map[string]float64{}, 0
-				for b.Loop() {
-					_, _, report, err := e.Interact(b.Context(), config, e.NewSets(1), s, 1)
-					if err != nil {
-						b.Fatal(err)
-					}
-					for stage, t := range report.Seconds {
-						total[stage] += t
-					}
-					runs++
-				}
-				seconds(b, total, runs)
-			})
+// traced compiles for a device with a trace of every session. traces closes the sessions and returns the nodes of those that were run.
+func traced(t *testing.T, lib *ort.Library, device string) (compile adapt.Compiler, traces func() [][]ort.NodeRun) {
+	t.Helper()
+	prefix := filepath.Join(t.TempDir(), "trace")
+	compiler := lower.NewCompiler(lib, ort.Options{Device: device, Profile: prefix})
+	var open []*ort.Session
+	compile = closing(t, func(m *onnx.Model) (*ort.Session, error) {
+		s, err := compiler.Compile(m)
+		if err == nil {
+			open = append(open, s)
 		}
+		return s, err
+	})
+	return compile, func() (all [][]ort.NodeRun) {
+		t.Helper()
+		for _, s := range open {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		files, _ := filepath.Glob(prefix + "*.json")
+		for _, name := range files {
+			f, err := os.Open(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			nodes, err := ort.ReadTrace(f)
+			_ = f.Close() // only read
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, nodes)
+		}
+		return all
 	}
 }
 
@@ -123,16 +99,8 @@ func TestTrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := network(t, m, adapt.Trainable{})
-	prefix := filepath.Join(t.TempDir(), "trace")
-	compiler := lower.NewCompiler(orttest.Library(t), ort.Options{Device: os.Getenv("SCRAWL_DEVICE"), Profile: prefix})
-	var open []*ort.Session
-	e := engine(t, n, func(m *onnx.Model) (adapt.Session, error) {
-		s, err := compiler.Compile(m)
-		if err == nil {
-			open = append(open, s)
-		}
-		return s, err
-	})
+	compile, traces := traced(t, orttest.Library(t), os.Getenv("SCRAWL_DEVICE"))
+	e := engine(t, n, compile)
 	const runs = 3
 	s := adapt.Slice{X: noise(1, 1, n.Channels, size, size), Scribble: filled(0.5, 1, n.Classes, size, size), Marked: filled(1, 1, 1, size, size)}
 	c := adapt.Thesis()
@@ -144,28 +112,12 @@ func TestTrace(t *testing.T) {
 		}
 		t.Log(report.Seconds)
 	}
-	for _, s := range open {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	files, _ := filepath.Glob(prefix + "*.json")
-	for _, name := range files {
-		f, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		nodes, err := ort.ReadTrace(f)
-		_ = f.Close() // only read
-		if err != nil {
-			t.Log(err)
-			continue
-		}
-		logTrace(t, filepath.Base(name), nodes)
+	for i, nodes := range traces() {
+		logTrace(t, i, nodes)
 	}
 }
 
-func logTrace(t *testing.T, name string, nodes []ort.NodeRun) {
+func logTrace(t *testing.T, session int, nodes []ort.NodeRun) {
 	type sum struct {
 		nodes, runs int
 		took        time.Duration
@@ -179,7 +131,7 @@ func logTrace(t *testing.T, name string, nodes []ort.NodeRun) {
 		by[key].nodes, by[key].runs, by[key].took = by[key].nodes+1, by[key].runs+n.Runs, by[key].took+n.Took
 		total += n.Took
 	}
-	t.Logf("%s: %d nodes, %v", name, len(nodes), total)
+	t.Logf("session %d: %d nodes, %v", session, len(nodes), total)
 	for i, key := range slices.SortedFunc(maps.Keys(by), func(a, b string) int { return int(by[b].took - by[a].took) }) {
 		if i < 14 {
 			t.Logf("  %-28s %5d nodes %6d runs %v", key, by[key].nodes, by[key].runs, by[key].took)
