@@ -32,11 +32,12 @@ const (
 	shareNegativeLarge = 0.15 // … of objects that fill more than largeObject of the picture: people mark those alone
 	largeObject        = 0.06
 	shareSecond        = 0.12 // first rounds with a second positive stroke
-	shareThorough      = 0.18 // first rounds that mark the object from all sides at once
+	shareThorough      = 0.1  // first rounds that mark the object from all sides at once; see also people
+	shareLone          = 0.25 // … of those in pictures that are no slice of a volume
 	shareOthers        = 0.6  // first rounds that mark other parts of an object of several
 	shareBothSigns     = 0.6  // corrections that mark missed and spilled pixels alike
 	shareSloppy        = 0.05 // strokes that slip over the border by a pixel or two
-	shareBroad         = 0.3  // strokes on thin objects that are broader than those
+	shareBroad         = 0.45 // strokes on thin objects that are broader than those
 	shareSecondLook    = 0.65 // rounds after strokes in which the answer is only looked at again
 	shareCarried       = 0.5  // rounds without strokes that are carried one slice further
 	shareFinicky       = 0.3  // corrections that do not leave the smallest errors alone
@@ -201,7 +202,7 @@ func (s *seat) begin(e Example) {
 		}
 		return
 	}
-	if !s.chance(shareWithNeighbour) {
+	if !s.chance(shareWithNeighbour) || e.lone && !s.chance(shareLone) {
 		s.show()
 		return
 	}
@@ -222,6 +223,9 @@ func (s *seat) begin(e Example) {
 
 // show marks the object, and at times something near it that is not.
 func (s *seat) show() {
+	if s.people() {
+		return
+	}
 	if s.chance(shareThorough) {
 		s.thorough()
 		return
@@ -311,7 +315,7 @@ func (s *seat) mark(channel int, region morph.Mask) {
 		line = line.Shift(s.whole(-2, 2), s.whole(-2, 2))
 	}
 	if channel == channelPositive && s.chance(shareBroad) && s.target.Erode(2).Empty() {
-		line = line.Dilate(s.between(1, 2)) // nobody draws as thin as a vessel is
+		line = s.wobble(line, s.between(0, 0.9)).Dilate(s.between(1, 2)) // nobody draws as thin as a vessel is, nor right on it
 	}
 	plane := s.plane(channel)
 	for i, b := range line.Bits {

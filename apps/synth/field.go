@@ -12,6 +12,10 @@ type canvas struct {
 	image   []float32
 	overlay []float32 // intensities that no label explains, such as ribs in a projection
 	layered bool      // whether overlay is in use
+	aim     uint8     // the label that is the object in a scene drawn for one; 0 mostly
+	apart   bool      // whether the object is one connected part of that
+	scaled  float64   // pixels of the picture for one of a slice of 256² shown on 128², in a scene drawn at several scales
+	soft    bool      // whether borders are blurred beyond what scanners do
 	merged  []uint8   // a label that shall look like another, and that one; empty mostly
 	drawn   [256]float32
 	noisy   float32 // standard deviation of the noise, in the units of drawn, the labels' intensities

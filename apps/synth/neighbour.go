@@ -1,6 +1,7 @@
 package synth
 
 import (
+	"math"
 	"math/rand/v2"
 
 	"scrawl/adapters/morph"
@@ -25,6 +26,9 @@ func (r random) astray(target morph.Mask, zoom float64) []float32 {
 	near := func() (x, y float64) {
 		return r.between(float64(box.X0), float64(box.X1)), r.between(float64(box.Y0), float64(box.Y1))
 	}
+	if size < float64(n)/6 && r.chance(0.4) {
+		return r.soften(r.slid(target, size))
+	}
 	switch r.pick(0.08, 0.12, 0.1, 0.28, 0.2, 0.22) {
 	case 0: // nothing
 	case 1:
@@ -44,6 +48,23 @@ func (r random) astray(target morph.Mask, zoom float64) []float32 {
 		m = r.bend(target, float64(n)/128*r.between(2.5, 5)*(1+0.5*(zoom-1)))
 	}
 	return r.soften(m)
+}
+
+// slid is the mask of a small object, as thick slices or a carried mask leave it: beside the object, by up to its own size, or run
+// together with what lies there.
+func (r random) slid(target morph.Mask, size float64) morph.Mask {
+	turn, by := r.between(0, 2*math.Pi), size*r.between(0.35, 1.2)
+	dx, dy := by*math.Cos(turn), by*math.Sin(turn)
+	beside := target.Shift(int(math.Round(dx)), int(math.Round(dy)))
+	switch r.pick(0.5, 0.25, 0.25) {
+	case 0:
+		return beside
+	case 1: // absorbed into what is larger
+		x, y := centroid(target)
+		return target.Or(r.lump(target.W, float64(x)+dx, float64(y)+dy, size*r.between(0.5, 1.2)))
+	default:
+		return beside.Or(target)
+	}
 }
 
 func (r random) neighbour(target morph.Mask, zoom float64) []float32 {

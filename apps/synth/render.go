@@ -13,6 +13,11 @@ type look struct {
 
 // render turns the label map into c.image, 0…1, and returns the name of what it imitates.
 func (c *canvas) render(scene string) string {
+	if scene == "retina" {
+		c.enFace()
+		c.scale("en face")
+		return "en face"
+	}
 	modality := c.modality(scene)
 	var l look
 	switch modality {
@@ -20,6 +25,8 @@ func (c *canvas) render(scene string) string {
 		l = c.hounsfield()
 	case "close":
 		l = c.close()
+	case "cine":
+		l = c.cine()
 	default:
 		l = c.contrasts()
 	}
@@ -50,6 +57,9 @@ func (c *canvas) render(scene string) string {
 		c.substructure(0.08 * c.spread(&l))
 	}
 	c.texture(&l)
+	if c.soft {
+		c.blur(c.px(c.between(0.005, 0.015)))
+	}
 	switch modality {
 	case "ct":
 		c.acquireCT()
@@ -64,7 +74,7 @@ func (c *canvas) render(scene string) string {
 
 // modality chooses what to imitate, as suits the scene mostly.
 func (c *canvas) modality(scene string) string {
-	names := []string{"contrasts", "close", "ct", "speckle", "fluorescence"}
+	names := []string{"contrasts", "close", "ct", "speckle", "fluorescence", "cine"}
 	weights := map[string][]float64{
 		"torso":  {0.22, 0.13, 0.62, 0.03, 0},
 		"head":   {0.72, 0.16, 0.12, 0, 0},
@@ -72,6 +82,8 @@ func (c *canvas) modality(scene string) string {
 		"cells":  {0.4, 0.05, 0, 0.05, 0.5},
 		"tissue": {0.8, 0.15, 0, 0.05, 0},
 		"tree":   {0.6, 0.3, 0, 0, 0.1},
+		"heart":  {0.15, 0.05, 0.12, 0.03, 0, 0.65},
+		"tubes":  {0.5, 0.2, 0.28, 0.02, 0},
 	}[scene]
 	if weights == nil {
 		weights = []float64{0.54, 0.2, 0.16, 0.06, 0.04}
@@ -126,7 +138,7 @@ func (c *canvas) hounsfield() (l look) {
 			hu, grain = c.between(-0.9, -0.65), 0.03
 		case fat:
 			hu, grain = c.between(-0.12, -0.07), 0.008
-		case contrasted:
+		case contrasted, blood:
 			hu, grain = agent*c.between(0.8, 1.1), 0.008
 		case bone:
 			hu, grain = c.logBetween(0.15, 1.3), 0.05

@@ -17,6 +17,8 @@ const (
 	contrasted
 	bone
 	fluid
+	blood
+	muscle
 )
 
 // scene draws a label map and returns its name.
@@ -24,6 +26,7 @@ func (c *canvas) scene() string {
 	clear(c.labels)
 	c.tissues = [256]tissue{}
 	c.count, c.layered = 1, false
+	c.aim, c.apart, c.scaled, c.soft = 0, false, 1, false
 	drawings := []struct {
 		name   string
 		weight float64
@@ -31,7 +34,8 @@ func (c *canvas) scene() string {
 	}{
 		{"fields", 0.13, c.fields}, {"blobs", 0.15, c.blobs}, {"torso", 0.27, c.torso}, {"head", 0.1, c.head},
 		{"shells", 0.1, c.shells}, {"cells", 0.09, c.cells}, {"tissue", 0.04, c.membranes}, {"layers", 0.05, c.layers},
-		{"projection", 0.05, c.projection}, {"tree", 0.06, c.tree},
+		{"projection", 0.05, c.projection}, {"tree", 0.04, c.tree},
+		{"retina", 0.09, c.retina}, {"heart", 0.08, c.heart}, {"tubes", 0.05, c.tubes},
 	}
 	weights := make([]float64, len(drawings))
 	for i, d := range drawings {
@@ -39,6 +43,9 @@ func (c *canvas) scene() string {
 	}
 	d := drawings[c.pick(weights...)]
 	d.draw()
+	if d.name == "retina" { // lines of one pixel would break
+		return d.name
+	}
 	if d.name != "cells" && d.name != "tissue" && d.name != "tree" && c.chance(0.22) {
 		c.vessels()
 	}

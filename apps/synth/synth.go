@@ -7,7 +7,8 @@
 //
 // # From numbers to a batch
 //
-//  1. A scene is a label map: smooth fields, organs in a body, heads, nested shells, vessels, cells, tissue layers, projections.
+//  1. A scene is a label map: smooth fields, organs in a body, heads, hearts, nested shells, vessels, the back of an eye, cells,
+//     tissue layers, projections.
 //  2. Rendering gives every label an intensity and a texture, then adds what scanners add: bias, blur, noise, speckle, windows.
 //  3. One object is chosen: a connected part mostly, sometimes everything of one or two labels.
 //  4. A view is cut out and scaled, since the application looks closely at small objects, then turned and mirrored.
@@ -69,6 +70,8 @@ type Example struct {
 	Zoom float64
 	// Kind tells what was drawn and how, for looking at samples.
 	Kind string
+
+	lone bool // no slice of a volume, so that masks of neighbours are rare
 }
 
 // Generator draws examples. It keeps scratch memory, so each goroutine needs its own; they are cheap to make.
@@ -123,11 +126,12 @@ const shareAlike = 0.4
 
 func (g *Generator) attempt() (Example, bool) {
 	kind := g.scene()
+	lone := kind == "retina"
 	target, ok := g.chooseTarget()
 	if !ok {
 		return Example{}, false
 	}
-	vanished := g.chance(g.opts.Vanished)
+	vanished := g.chance(g.opts.Vanished) && !lone
 	if vanished {
 		vanished = g.remove(target)
 	}
@@ -141,11 +145,12 @@ func (g *Generator) attempt() (Example, bool) {
 	if !vanished && !g.visible(target) && !g.chance(0.1) {
 		return Example{}, false
 	}
-	e := Example{Size: g.n, Zoom: 1, Kind: kind}
+	e := Example{Size: g.n, Zoom: 1, Kind: kind, lone: lone}
 	e.Image, e.Target, e.Zoom = g.view(target)
 	if a := e.Target.Count(); a < g.smallest() || a > g.largest() {
 		return Example{}, false
 	}
+	e.Zoom *= g.scaled
 	g.turn(&e)
 	if vanished {
 		e.Vanished, e.Target = e.Target, morph.New(g.n, g.n)

@@ -8,6 +8,9 @@ import (
 
 // chooseTarget picks the object: mostly one connected part of a label, sometimes all of one, or of two.
 func (c *canvas) chooseTarget() (morph.Mask, bool) {
+	if c.aim != 0 && (c.scaled != 1 || c.chance(0.9)) {
+		return c.aimed()
+	}
 	var area [256]int
 	for _, l := range c.labels {
 		area[l]++
@@ -49,6 +52,21 @@ func (c *canvas) chooseTarget() (morph.Mask, bool) {
 		}
 	}
 	return morph.Mask{}, false
+}
+
+// aimed is the object that a scene was drawn for: all of a label, or one part of it.
+func (c *canvas) aimed() (morph.Mask, bool) {
+	m := morph.New(c.n, c.n)
+	for i, l := range c.labels {
+		m.Bits[i] = l == c.aim
+	}
+	if c.apart {
+		if parts := m.Components(morph.Eight); parts.N() > 1 {
+			m = parts.Mask(c.whole(1, parts.N()))
+		}
+	}
+	a := m.Count()
+	return m, a >= max(c.n*c.n/500, 6) && a <= c.n*c.n*6/10
 }
 
 // asDrawn makes of an object what people's masks are: an organ goes on over the vessels in it, a hollow one over its content, and now and
@@ -182,7 +200,7 @@ func (g *Generator) view(target morph.Mask) ([]float32, morph.Mask, float64) {
 
 // unevenSampling now and then makes the picture coarser along one axis, like a sagittal slice through thick axial ones.
 func (g *Generator) unevenSampling() {
-	if !g.chance(0.12) {
+	if g.scaled != 1 || !g.chance(0.12) {
 		return
 	}
 	ratio := g.between(1.5, 4.5)
