@@ -156,9 +156,38 @@ func renumber(labels, parent []int32) ([]int32, []int) {
 
 // FillHoles sets every unset pixel that cannot reach the grid's border over unset neighbours (Four).
 func (m Mask) FillHoles() Mask {
-	// One pixel of margin joins everything that touches the border into the component of its first corner.
-	out := m.Crop(Rect{-1, -1, m.W + 1, m.H + 1}).Not().Components(Four)
-	return out.Mask(1).Not().Crop(Rect{1, 1, m.W + 1, m.H + 1})
+	// One pixel of margin joins everything around the object to its first corner, from which it is walked over.
+	part, box, ok := m.around(1)
+	if !ok {
+		return m.Clone()
+	}
+	filled, w := New(part.W, part.H).Not(), part.W
+	waiting := append(make([]int, 0, len(part.Bits)/2), 0)
+	filled.Bits[0] = false
+	visit := func(i int) {
+		if filled.Bits[i] && !part.Bits[i] {
+			filled.Bits[i] = false
+			waiting = append(waiting, i)
+		}
+	}
+	for len(waiting) > 0 {
+		i := waiting[len(waiting)-1]
+		waiting = waiting[:len(waiting)-1]
+		x := i % w
+		if x > 0 {
+			visit(i - 1)
+		}
+		if x < w-1 {
+			visit(i + 1)
+		}
+		if i >= w {
+			visit(i - w)
+		}
+		if i+w < len(part.Bits) {
+			visit(i + w)
+		}
+	}
+	return filled.back(box, m.W, m.H)
 }
 
 // Boundary keeps the set pixels that have an unset neighbour (Four), the grid's outside included.

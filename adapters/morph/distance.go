@@ -11,12 +11,14 @@ func (m Mask) Distance(spacing [2]float64) []float32 {
 // Depth gives for every set pixel the Euclidean distance to the nearest unset one, 0 on those. Outside the grid is unset, so it
 // is always finite.
 func (m Mask) Depth(spacing [2]float64) []float32 {
-	padded := m.Crop(Rect{-1, -1, m.W + 1, m.H + 1}).Not()
-	d := padded.Distance(spacing)
-	out := make([]float32, 0, m.W*m.H)
-	for y := range m.H {
-		start := (y+1)*padded.W + 1
-		out = append(out, d[start:start+m.W]...)
+	out := make([]float32, m.W*m.H)
+	part, box, ok := m.around(1)
+	if !ok {
+		return out
+	}
+	d := part.Not().Distance(spacing)
+	for y := 1; y < part.H-1; y++ {
+		copy(out[(box.Y0+y)*m.W+box.X0+1:], d[y*part.W+1:(y+1)*part.W-1])
 	}
 	return out
 }
@@ -47,8 +49,11 @@ func (m Mask) Erode(radius float64) Mask {
 		return m.Clone()
 	}
 	n := int(radius) + 1
-	padded := m.Crop(Rect{-n, -n, m.W + n, m.H + n})
-	return padded.Not().Dilate(radius).Not().Crop(Rect{n, n, m.W + n, m.H + n})
+	part, box, ok := m.around(n)
+	if !ok {
+		return m.Clone()
+	}
+	return part.Not().Dilate(radius).Not().back(box, m.W, m.H)
 }
 
 // Open erodes, then dilates: it removes what is thinner than a disc.

@@ -125,30 +125,47 @@ func (m Mask) Floats() []float32 {
 }
 
 // And is the intersection, on m's grid.
-func (m Mask) And(o Mask) Mask { return m.combine(o, func(a, b bool) bool { return a && b }) }
-
-// Or is the union, on m's grid.
-func (m Mask) Or(o Mask) Mask { return m.combine(o, func(a, b bool) bool { return a || b }) }
-
-// AndNot is what is in m and not in o, on m's grid.
-func (m Mask) AndNot(o Mask) Mask { return m.combine(o, func(a, b bool) bool { return a && !b }) }
-
-// Not is the complement within the grid.
-func (m Mask) Not() Mask { return m.combine(m, func(a, _ bool) bool { return !a }) }
-
-// combine applies f pixel by pixel. A pixel that o's grid does not have counts as unset in o.
-func (m Mask) combine(o Mask, f func(a, b bool) bool) Mask {
-	r := New(m.W, m.H)
-	if o.W == m.W && o.H == m.H {
-		for i, a := range m.Bits {
-			r.Bits[i] = f(a, o.Bits[i])
-		}
-		return r
-	}
+func (m Mask) And(o Mask) Mask {
+	r, other := New(m.W, m.H), o.on(m)
 	for i, a := range m.Bits {
-		r.Bits[i] = f(a, o.At(i%m.W, i/m.W))
+		r.Bits[i] = a && other[i]
 	}
 	return r
+}
+
+// Or is the union, on m's grid.
+func (m Mask) Or(o Mask) Mask {
+	r, other := New(m.W, m.H), o.on(m)
+	for i, a := range m.Bits {
+		r.Bits[i] = a || other[i]
+	}
+	return r
+}
+
+// AndNot is what is in m and not in o, on m's grid.
+func (m Mask) AndNot(o Mask) Mask {
+	r, other := New(m.W, m.H), o.on(m)
+	for i, a := range m.Bits {
+		r.Bits[i] = a && !other[i]
+	}
+	return r
+}
+
+// Not is the complement within the grid.
+func (m Mask) Not() Mask {
+	r := New(m.W, m.H)
+	for i, a := range m.Bits {
+		r.Bits[i] = !a
+	}
+	return r
+}
+
+// on is m's pixels on another mask's grid, unset where m has none.
+func (m Mask) on(grid Mask) []bool {
+	if m.W == grid.W && m.H == grid.H {
+		return m.Bits
+	}
+	return m.Crop(Rect{0, 0, grid.W, grid.H}).Bits
 }
 
 // Same tells whether two masks have the same grid and the same pixels.
@@ -185,13 +202,28 @@ func (m Mask) Bounds() (Rect, bool) {
 // Crop cuts a rectangle out. It may reach beyond the grid: what is there is unset.
 func (m Mask) Crop(r Rect) Mask {
 	c := New(r.W(), r.H())
-	for y := range c.H {
-		for x := range c.W {
-			c.Bits[y*c.W+x] = m.At(r.X0+x, r.Y0+y)
-		}
+	x0, x1 := max(r.X0, 0), min(r.X1, m.W)
+	if x0 >= x1 {
+		return c
+	}
+	for y := max(r.Y0, 0); y < min(r.Y1, m.H); y++ {
+		copy(c.Bits[(y-r.Y0)*c.W+x0-r.X0:], m.Bits[y*m.W+x0:y*m.W+x1])
 	}
 	return c
 }
+
+// around cuts out the rectangle that holds all set pixels and a margin, which may reach beyond the grid, and is false when none are set.
+func (m Mask) around(margin int) (Mask, Rect, bool) {
+	box, ok := m.Bounds()
+	if !ok {
+		return Mask{}, Rect{}, false
+	}
+	box = Rect{box.X0 - margin, box.Y0 - margin, box.X1 + margin, box.Y1 + margin}
+	return m.Crop(box), box, true
+}
+
+// back puts what was cut out at a rectangle back onto an empty grid of w by h.
+func (m Mask) back(r Rect, w, h int) Mask { return m.Crop(Rect{-r.X0, -r.Y0, w - r.X0, h - r.Y0}) }
 
 // Shift moves the pixels by (dx,dy) on the same grid. What leaves the grid is lost.
 func (m Mask) Shift(dx, dy int) Mask {
