@@ -241,8 +241,10 @@ func (s *seat) show() {
 	}
 	if s.chance(share) {
 		near := s.target.Dilate(s.between(4, 25)).AndNot(s.target)
-		if hole := s.hole(); !hole.Empty() && s.chance(0.5) {
-			near = hole
+		if s.chance(0.5) {
+			if hole := s.hole(); !hole.Empty() {
+				near = hole
+			}
 		}
 		if near.Empty() {
 			near = s.target.Not()

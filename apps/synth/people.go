@@ -19,17 +19,26 @@ const (
 // false when this user is none of them. A pen is as broad as it is, whatever it draws, and lines beside a thin object are drawn
 // without care: strokes are where the object is, roughly.
 func (s *seat) people() bool {
-	thin, hollow := s.thin(), s.hollow()
+	// What costs time is found out for those alone whom it decides for.
+	user := s.Float64()
+	if user >= sharePeopleThin {
+		return false
+	}
+	thin := s.thin()
+	if user >= sharePeopleRound && !thin {
+		return false
+	}
+	hollow := s.hollow()
 	share := sharePeople
 	switch {
-	case thin && !hollow:
-		share = sharePeopleThin
 	case hollow:
 		share = sharePeopleRound
+	case thin:
+		share = sharePeopleThin
 	case float64(s.target.Count()) > largeObject*float64(len(s.target.Bits)):
 		share = sharePeopleLarge
 	}
-	if !s.chance(share) {
+	if user >= share {
 		return false
 	}
 	pen := []float64{0, 1, 1.5, 2, 2.5}[s.pick(0.15, 0.5, 0.2, 0.1, 0.05)] + 0.5*(s.zoom-1)

@@ -80,7 +80,7 @@ func (v *vasculature) grow(trunk vessel, together float64) {
 func (v *vasculature) follow(one vessel, waiting *[]vessel) float64 {
 	const step = 0.6
 	x, y, heading := one.x, one.y, one.heading
-	bend, wander := 0.0, v.between(0.002, 0.012)
+	bend, wander := 0.0, v.between(0.003, 0.016)
 	fade := v.between(0, 0.8)
 	next := v.scaled * v.between(3, 14)
 	at := 0.0
