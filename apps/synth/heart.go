@@ -81,7 +81,8 @@ func (c *canvas) wall(x, y, radius float64) {
 	}
 }
 
-// cine gives a heart the contrasts of MR: all blood is alike, and so is all muscle, whatever it belongs to.
+// cine gives a heart the contrasts of MR: all blood is alike, and so is muscle, whatever it belongs to, but for a slow change from place to
+// place.
 func (c *canvas) cine() (l look) {
 	bright, dark := c.between(0.45, 1), c.between(0.02, 0.4)
 	if c.chance(0.15) { // the blood flows out of the slice before it gives a signal
@@ -102,7 +103,18 @@ func (c *canvas) cine() (l look) {
 		}
 		l.mean[i], l.texture[i] = float32(max(mean, 0)), float32(grain*c.between(0, 1.5))
 	}
-	l.mean[255] = 0.3
+	if c.chance(0.5) { // coils nearby, and scars
+		f := c.scratch[0]
+		c.smooth(f, c.whole(3, 7))
+		c.layered = true
+		for i, label := range c.labels {
+			c.overlay[i] = 0
+			if c.tissues[label] == muscle {
+				c.overlay[i] = f[i]
+			}
+		}
+		l.mean[255] = float32(c.between(0.02, 0.14))
+	}
 	return l
 }
 

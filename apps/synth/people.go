@@ -11,7 +11,7 @@ import (
 const (
 	sharePeople      = 0.18
 	sharePeopleThin  = 0.6 // trees of vessels, which nobody expects to be found from one stroke
-	sharePeopleRound = 0.35
+	sharePeopleRound = 0.45
 	sharePeopleLarge = 0.1 // large objects that are neither
 )
 

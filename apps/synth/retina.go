@@ -12,21 +12,25 @@ func (c *canvas) retina() {
 	c.layered = true
 	clear(c.overlay)
 	c.aim = c.label(contrasted)
-	c.scaled = c.logBetween(1, 3)
+	c.scaled = c.between(1, 1.25)
+	if c.chance(0.6) {
+		c.scaled = c.logBetween(1.1, 3)
+	}
 	v := vasculature{canvas: c, shine: max(c.between(-0.5, 0.6), 0), tight: c.between(0.85, 1.2)}
 	clear(c.scratch[3])
 	strength, weakest := c.logBetween(0.15, 0.7), c.between(0.2, 0.9)
 	length := c.px(c.px(c.logBetween(0.05, 0.12))) / c.scaled
 	trees := c.whole(3, 9)
-	gathered, gx, gy := c.chance(0.3), c.between(-0.1, 1.1), c.between(0.2, 0.8)
-	for range trees {
+	gathered, gx, gy := c.chance(0.3), min(max(c.between(-0.1, 1.1), 0), 1), c.between(0.2, 0.8)
+	left := length
+	for k := 0; k < trees || k < 3*trees && 2*left > length; k++ { // many leave the picture soon
 		x, y := c.px(gx), c.px(gy)
 		if !gathered {
 			x, y = c.edge()
 		}
 		heading := math.Atan2(c.px(c.between(0.1, 0.9))-y, c.px(c.between(0.1, 0.9))-x)
 		trunk := vessel{x, y, heading, c.scaled * c.logBetween(0.5, 1.25), c.px(c.between(0.5, 1.3)), strength * c.between(weakest, 1), 3}
-		v.grow(trunk, length/float64(trees)*c.between(0.6, 1.4))
+		left -= v.grow(trunk, length/float64(trees)*c.between(0.6, 1.4))
 	}
 	for range int(c.between(0, 30) / c.scaled) { // twigs whose vessel lies deeper
 		twig := vessel{c.px(c.Float64()), c.px(c.Float64()), c.between(0, 2*math.Pi), 0.5 * c.scaled, c.scaled * c.between(5, 22), strength * c.between(0.1, 0.6), 1}
@@ -67,13 +71,14 @@ type vessel struct {
 	branching      int     // how many generations follow
 }
 
-// grow draws a vessel and then, one generation after the other, its branches, until they are so long together.
-func (v *vasculature) grow(trunk vessel, together float64) {
+// grow draws a vessel and then, one generation after the other, its branches, until they are as long together as wanted, and returns how
+// long they are, in pixels.
+func (v *vasculature) grow(trunk vessel, wanted float64) (together float64) {
 	waiting := []vessel{trunk}
-	for k := 0; k < len(waiting) && together > 0; k++ {
-		drawn := v.follow(waiting[k], &waiting)
-		together -= drawn
+	for k := 0; k < len(waiting) && together < wanted; k++ {
+		together += v.follow(waiting[k], &waiting)
 	}
+	return together
 }
 
 // follow draws a single vessel, adds those that branch off it to the waiting ones, and returns how long it has become.

@@ -35,7 +35,7 @@ func (c *canvas) scene() string {
 		{"fields", 0.13, c.fields}, {"blobs", 0.15, c.blobs}, {"torso", 0.27, c.torso}, {"head", 0.1, c.head},
 		{"shells", 0.1, c.shells}, {"cells", 0.09, c.cells}, {"tissue", 0.04, c.membranes}, {"layers", 0.05, c.layers},
 		{"projection", 0.05, c.projection}, {"tree", 0.04, c.tree},
-		{"retina", 0.09, c.retina}, {"heart", 0.08, c.heart}, {"tubes", 0.05, c.tubes},
+		{"retina", 0.08, c.retina}, {"heart", 0.075, c.heart}, {"tubes", 0.06, c.tubes},
 	}
 	weights := make([]float64, len(drawings))
 	for i, d := range drawings {
