@@ -101,8 +101,11 @@ func (s *seat) traceTree(pen float64) {
 		points, skeleton = s.target.Points(), s.target
 	}
 	positive, negative := s.whole(3, 12), s.whole(3, 9)
-	if s.chance(0.3) {
+	switch s.pick(0.3, 0.2, 0.5) {
+	case 0:
 		positive, negative = s.whole(1, 3), s.whole(0, 2)
+	case 1:
+		positive, negative = s.whole(10, 25), s.whole(6, 20)
 	}
 	n := float64(s.target.W)
 	for range positive {
@@ -172,7 +175,7 @@ func (r random) beside(object morph.Mask, length float64) morph.Mask {
 	var best morph.Mask
 	least := math.MaxFloat64
 	zigzag := r.chance(0.3)
-	for range 5 {
+	for range 3 {
 		line := morph.New(object.W, object.H)
 		x, y := r.between(0, 1)*float64(object.W-1), r.between(0, 1)*float64(object.H-1)
 		r.sweep(line, x, y, length, zigzag)
