@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"scrawl/adapters/format"
@@ -53,14 +54,54 @@ func decoded[T any](t *testing.T, file string, decode func(string, io.Reader, vo
 	return out
 }
 
-// What strokes on two stained images teach the network helps with two others that nobody has touched, and goes on helping there.
+// What strokes on two stained images teach the network helps with two others that nobody has touched, and goes on helping there: it is so
+// for the network that is shown negatives when it is trained, and for the one that is not, which has to be told that stains are dark. Neither is
+// worse for having learned, after any number of interactions.
 func TestMicroscopyLearnsAnotherStain(t *testing.T) {
 	app, err := apps.Open("microscopy")
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, name := range []string{"nuclei", "fluorescence"} {
+		t.Run(name, func(t *testing.T) {
+			at := slices.IndexFunc(app.Models, func(m apps.Model) bool { return m.Name == name })
+			courses := annotated(t, app, app.Models[at], stained(t))
+			var untouched, corrected [2]float64 // frozen and adapted
+			for i, course := range courses {
+				var dice []float64
+				for k := range 4 {
+					dice = append(dice, course.Series[0].At(k).Dice)
+				}
+				t.Logf("%s, %s: Dice after 0, 1, … interactions %.3f", course.Image, course.Method, dice)
+				if i >= len(courses)/2 { // the two images that come last
+					untouched[i%2] += dice[0] / 2
+					corrected[i%2] += dice[3] / 2
+				}
+			}
+			if untouched[1] < untouched[0]+0.1 {
+				t.Errorf("Dice %.3f on images that nobody has touched, %.3f without learning", untouched[1], untouched[0])
+			}
+			if corrected[1] < 0.8 {
+				t.Errorf("Dice %.3f after three interactions", corrected[1])
+			}
+			for k := range 4 {
+				var gain float64
+				for i := range len(courses) / 2 {
+					gain += courses[2*i+1].Series[0].At(k).Dice - courses[2*i].Series[0].At(k).Dice
+				}
+				if gain < -0.005 {
+					t.Errorf("after %d interactions learning costs %.3f Dice in all", k, -gain)
+				}
+			}
+		})
+	}
+}
+
+// annotated are the courses of a simulated annotator through a series, frozen and adapted in turn.
+func annotated(t *testing.T, app *apps.App, m apps.Model, cases []evaluate.Case) []evaluate.Course {
+	t.Helper()
 	lib := orttest.Library(t)
-	loaded, err := app.Load(app.Models[0], func(m *onnx.Model) (adapt.Session, error) {
+	loaded, err := app.Load(m, func(m *onnx.Model) (adapt.Session, error) {
 		s, err := lib.Compile(m, ort.Options{Threads: 2, NoSpinning: true})
 		if err == nil {
 			t.Cleanup(func() { _ = s.Close() })
@@ -74,26 +115,9 @@ func TestMicroscopyLearnsAnotherStain(t *testing.T) {
 	for _, profile := range []interact.Profile{interact.ProfileFrozen, interact.ProfileThesis} {
 		p.Methods = append(p.Methods, evaluate.Method{Name: string(profile), Profile: profile, Classes: loaded.Segment})
 	}
-	courses, err := evaluate.Evaluation{Protocol: p}.Run(t.Context(), stained(t))
+	courses, err := evaluate.Evaluation{Protocol: p}.Run(t.Context(), cases)
 	if err != nil {
 		t.Fatal(err)
 	}
-	untouched, corrected := map[string]float64{}, map[string]float64{}
-	for i, course := range courses {
-		var dice []float64
-		for _, at := range course.Series[0].Points {
-			dice = append(dice, at.Dice)
-		}
-		t.Logf("%s, %s: Dice after 0, 1, … interactions %.3f", course.Image, course.Method, dice)
-		if i >= len(courses)/2 { // the two images that come last
-			untouched[course.Method] += dice[0] / 2
-			corrected[course.Method] += dice[len(dice)-1] / 2
-		}
-	}
-	if untouched["thesis"] < untouched["frozen"]+0.1 {
-		t.Errorf("Dice %.3f on images that nobody has touched, %.3f without learning", untouched["thesis"], untouched["frozen"])
-	}
-	if corrected["thesis"] < 0.8 {
-		t.Errorf("Dice %.3f after three interactions", corrected["thesis"])
-	}
+	return courses
 }

@@ -14,6 +14,8 @@ import (
 type ofClass struct {
 	model *segment.Model
 	class int
+	// state is that of the image under way: an [interact.State] holds no more than a mask of it.
+	state *segment.State
 }
 
 // of is the method as it segments a target: for a network with classes, the class of that name.
@@ -25,7 +27,7 @@ func (m Method) of(target string) (Method, error) {
 	if !ok {
 		return m, fmt.Errorf("method %q: the network has no class of the name %q", m.Name, target)
 	}
-	m.Model = ofClass{m.Classes, class}
+	m.Model = ofClass{m.Classes, class, new(segment.State)}
 	return m, nil
 }
 
@@ -38,21 +40,18 @@ func (s ofClass) Prepare(v *volume.Volume) interact.Image { return s.model.Prepa
 
 // Unasked is the answer of the weights as they are.
 func (s ofClass) Unasked(ctx context.Context, img interact.Image, learned interact.Learned) ([]bool, error) {
-	labels, err := s.model.Segment(ctx, img, s.model.Teacher(taught(learned)), segment.Alone)
+	labels, err := s.model.Untouched(ctx, img, taught(learned), segment.Alone)
 	return s.mask(labels), err
 }
 
 func (s ofClass) Interact(ctx context.Context, img interact.Image, req interact.Request, learned interact.Learned, st interact.State) (interact.Result, interact.Learned, interact.State, error) {
-	before := segment.State{Labels: s.labels(st.Answer)}
-	if !st.Strokes.Empty() {
-		before.Marks = []segment.Mark{{Class: s.class, Strokes: st.Strokes}}
-	}
 	request := segment.Request{Marks: []segment.Mark{{Class: s.class, Strokes: req.Strokes}}, Frozen: req.Profile == interact.ProfileFrozen,
-		PartOnly: req.SliceOnly && before.Labels != nil}
-	next, after, report, err := s.model.Interact(ctx, img, request, taught(learned), before, segment.Alone)
+		PartOnly: req.SliceOnly && s.state.Labels != nil}
+	next, after, report, err := s.model.Interact(ctx, img, request, taught(learned), *s.state, segment.Alone)
 	if err != nil {
 		return interact.Result{}, interact.Learned{}, interact.State{}, err
 	}
+	*s.state = after
 	learned.Sets, learned.Interactions = next.Sets, next.Interactions
 	st.Strokes, st.Answer = req.Strokes, s.mask(after.Labels)
 	r := interact.Report{Thesis: report.Thesis, Diverged: report.Diverged, Seconds: map[string]float64{}}
@@ -90,18 +89,4 @@ func (s ofClass) mask(labels []uint8) []bool {
 		mask[i] = l == number
 	}
 	return mask
-}
-
-// labels is the answer in which a mask is all there is; nil for nil.
-func (s ofClass) labels(mask []bool) []uint8 {
-	if mask == nil {
-		return nil
-	}
-	labels, number := make([]uint8, len(mask)), s.number()
-	for i, b := range mask {
-		if b {
-			labels[i] = number
-		}
-	}
-	return labels
 }

@@ -144,7 +144,11 @@ func Summarise(p Provenance, protocol Protocol, courses []Course) Report {
 	for _, m := range protocol.Methods {
 		rows := caseRows(courses, m.Name, protocol.Interactions)
 		r.Rows = append(r.Rows, rows...)
-		for _, g := range append(groups(rows), partsOf(courses, rows, m.Name, protocol.Interactions)...) {
+		means := append(groups(rows), partsOf(courses, rows, m.Name, protocol.Interactions)...)
+		if protocol.KeepLearned {
+			means = append(means, thirds(rows)...)
+		}
+		for _, g := range means {
 			r.Rows = append(r.Rows, g.mean(m.Name))
 		}
 	}
@@ -317,6 +321,24 @@ func groups(rows []Row) []group {
 		all = append(all, group{"first half", first}, group{"second half", second})
 	}
 	return all
+}
+
+// thirds are the first and the last cases of each series: whether later ones need less is what keeping what was learned is for. Series are
+// in the order of names, as sets are read.
+func thirds(rows []Row) []group {
+	bySet := map[string][]Row{}
+	for _, r := range rows {
+		bySet[r.set] = append(bySet[r.set], r)
+	}
+	var first, last []Row
+	for _, set := range slices.Sorted(maps.Keys(bySet)) {
+		of := bySet[set]
+		first, last = append(first, of[:len(of)/3]...), append(last, of[len(of)-len(of)/3:]...)
+	}
+	if len(first) == 0 {
+		return nil
+	}
+	return []group{{"first third", first}, {"last third", last}}
 }
 
 // partsOf are the cases of each set and of each kind where there are several of them, and, of recorded strokes, those of each person,

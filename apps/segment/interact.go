@@ -45,6 +45,8 @@ type State struct {
 	// Edits are the voxels that the user has changed by hand, nil when there are none: 0 leaves the network its say, n+1 means label
 	// number n, or background for n = 0. They stand until strokes are drawn over them.
 	Edits []uint8
+	// Guard is what a guard remembers of the image; nil where there is none.
+	Guard *Guarded
 	// Partial tells that only parts were answered by the weights of the last request.
 	Partial bool
 	// Doubt is the number of voxels expected to be wrong in each slice along the network's first axis.
@@ -128,6 +130,9 @@ func (m *Model) Interact(ctx context.Context, img Image, req Request, learned Le
 			return Learned{}, State{}, r, fmt.Errorf("edits of %d voxels, or of a label without a number; the image has %d voxels and %d labels", len(e), len(img.Volume.Voxels), len(m.Classes))
 		}
 	}
+	if m.Thesis.Guard && !req.Frozen {
+		return m.guarded(ctx, img, req, learned, st, turn)
+	}
 	g := m.gridOf(img.Volume.Geometry)
 	work := g.cut(img)
 	strokes := voxels(req.Marks)
@@ -137,7 +142,7 @@ func (m *Model) Interact(ctx context.Context, img Image, req Request, learned Le
 	if !req.Frozen {
 		wide := m.withEdits(widened(req.Marks, m.Thickness), edits)
 		for _, w := range parts {
-			if err := m.learn(ctx, g, work, w, wide, &learned, &r, turn); err != nil {
+			if err := m.learn(ctx, g, work, w, wide, st.Labels, &learned, &r, turn); err != nil {
 				return Learned{}, State{}, r, err
 			}
 		}
@@ -154,12 +159,7 @@ func (m *Model) Interact(ctx context.Context, img Image, req Request, learned Le
 			return Learned{}, State{}, r, err
 		}
 	}
-	for i, e := range edits {
-		if e > 0 {
-			next.Labels[i] = e - 1
-		}
-	}
-	m.write(next.Labels, strokes)
+	m.corrected(next.Labels, edits, strokes)
 	return learned, next, r, nil
 }
 
@@ -182,15 +182,24 @@ func (m *Model) stretches(g grid, parts []window, partOnly bool) []span {
 
 // write gives stroke voxels their label.
 func (m *Model) write(labels []uint8, drawn map[int]int) {
+	for at, l := range m.numbered(drawn) {
+		labels[at] = l
+	}
+}
+
+// numbered are the label numbers of the voxels drawn on, without disputed ones.
+func (m *Model) numbered(drawn map[int]int) map[int]uint8 {
 	number := map[int]uint8{}
 	for i, c := range m.Classes {
 		number[c.Index] = uint8(i + 1)
 	}
+	out := make(map[int]uint8, len(drawn))
 	for at, class := range drawn {
 		if class != disputed {
-			labels[at] = number[class]
+			out[at] = number[class]
 		}
 	}
+	return out
 }
 
 // disputed is the class of a voxel that strokes of several classes claim: it says nothing.
@@ -358,10 +367,13 @@ func (m *Model) windowAround(g grid, lo, hi [3]int) window {
 }
 
 // learn does one interaction of the thesis's method on a window, with all strokes in it.
-func (m *Model) learn(ctx context.Context, g grid, work []float32, w window, wide map[int]int, learned *Learned, r *Report, turn Turn) error {
+func (m *Model) learn(ctx context.Context, g grid, work []float32, w window, wide map[int]int, shown []uint8, learned *Learned, r *Report, turn Turn) error {
 	s, any := m.lesson(g, work, w, wide)
 	if !any {
 		return nil // all that was drawn here has been erased
+	}
+	if shown != nil {
+		s.Shown = m.classesIn(g, w, shown)
 	}
 	sets := learned.Sets
 	if sets == nil {
@@ -385,6 +397,19 @@ func (m *Model) learn(ctx context.Context, g grid, work []float32, w window, wid
 	r.Windows++
 	r.Thesis = append(r.Thesis, report)
 	return nil
+}
+
+// classesIn are the classes [1,1,H,W] that an answer has in a window; background beyond the image.
+func (m *Model) classesIn(g grid, w window, labels []uint8) *tensor.Tensor {
+	t := tensor.Zeros[float32](append([]int{1, 1}, w.extent(len(m.Engine.Network().Size))...)...)
+	w.each(func(at int, p [3]int) {
+		if g.inside(p) {
+			if l := labels[g.toVolume(p)]; l > 0 {
+				t.Float32s()[at] = float32(m.Classes[l-1].Index)
+			}
+		}
+	})
+	return t
 }
 
 // lesson is a window with its strokes, one-hot over the classes. However coarse the grid is, no stroke vanishes; voxels of it that

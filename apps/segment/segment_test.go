@@ -232,7 +232,7 @@ func TestUncertainty(t *testing.T) {
 				img.Volume.Voxels[i] = level + (v-0.5)*0.02
 			}
 			img.Volume.Voxels[0], img.Volume.Voxels[1] = 0, 1
-			u, err := m.Uncertainty(t.Context(), img, m.Engine.Network().Source(), Alone)
+			u, err := m.Uncertainty(t.Context(), img, Learned{}, Alone)
 			if err != nil {
 				t.Fatal(err)
 			}

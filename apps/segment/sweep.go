@@ -250,8 +250,5 @@ func (p *painter) paint(n int, probabilities []float32) {
 
 // Segment answers a whole volume with weights w, which must be the network's: the label numbers of its voxels, i fastest.
 func (m *Model) Segment(ctx context.Context, img Image, w adapt.Weights, turn Turn) ([]uint8, error) {
-	g := m.gridOf(img.Volume.Geometry)
-	out := make([]uint8, len(img.Volume.Voxels))
-	err := m.sweep(ctx, g, g.cut(img), w, 0, g.size[0], turn, m.painter(g, out, make([]float64, g.native[0])).put)
-	return out, err
+	return m.whole(ctx, img, w, false, turn)
 }

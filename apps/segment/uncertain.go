@@ -14,11 +14,12 @@ const (
 	sampledCopies  = 4
 )
 
-// Uncertainty says how much the network's answers with weights w differ between augmented copies of parts of an image, from 0 towards 1:
-// see [adapt.Engine.Disagreement]. The same arguments give the same answer.
-func (m *Model) Uncertainty(ctx context.Context, img Image, w adapt.Weights, turn Turn) (float64, error) {
+// Uncertainty says how much the network's answers, by what a user has taught it, differ between augmented copies of parts of an image, from 0
+// towards 1: see [adapt.Engine.Disagreement]. The same arguments give the same answer.
+func (m *Model) Uncertainty(ctx context.Context, img Image, l Learned, turn Turn) (float64, error) {
 	g := m.gridOf(img.Volume.Geometry)
-	work := g.cut(img)
+	w, negative := m.begins(l)
+	work := polarised(g.cut(img), negative)
 	c := m.Thesis
 	c.Inversion = false // no scanner inverts; networks that cannot stand it would be as unsure of every image
 	total := 0.0

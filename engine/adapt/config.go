@@ -48,6 +48,15 @@ type Config struct {
 	// is no part of the published method, and 0 there.
 	Replay int `yaml:"replay"`
 
+	// The next three are no part of the published method either. StrokeArea multiplies Lambda by the strokes' area as a share of that of all
+	// that may be an object: people correct a large error with large strokes, and a network that is nearly right with small ones,
+	// from which there is little to learn. Anchor is the share of the shown answer in the consistency loss's target, beside the teacher's
+	// pseudo-mask: what the user leaves alone is right more often than not. Guard answers by what explains best what the user has
+	// said, in networks with classes: see the package segment of apps.
+	StrokeArea bool    `yaml:"stroke_area"`
+	Anchor     float64 `yaml:"anchor"`
+	Guard      bool    `yaml:"guard"`
+
 	// Seed makes the augmentation repeatable.
 	Seed uint64 `yaml:"seed"`
 }
@@ -96,6 +105,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("alpha %g: 0…1 is wanted", c.Alpha)
 	case c.Replay < 0 || c.Replay > 64:
 		return fmt.Errorf("replay of %d images: 0…64 is wanted", c.Replay)
+	case !(0 <= c.Anchor && c.Anchor <= 1):
+		return fmt.Errorf("anchor %g: 0…1 is wanted", c.Anchor)
 	case c.Steps < 0 || c.Steps > 10000:
 		return fmt.Errorf("steps %d: 0…10000 is wanted", c.Steps)
 	}

@@ -195,6 +195,19 @@ type Sets struct {
 	Averages []Weights
 	// Seen are the images that the thesis's method remembers, the latest last, where it replays any ([Config.Replay]).
 	Seen []Stage
+	// Trust is the record by which a guard chooses who answers ([Config.Guard]).
+	Trust Trust
+}
+
+// Answered gives a remembered image the mask [1,1,H,W] that its annotator was shown, in place of the network's own answer.
+func (s Sets) Answered(x, mask *tensor.Tensor) Sets {
+	s.Seen = slices.Clone(s.Seen)
+	for i := range s.Seen {
+		if sameImage(s.Seen[i].X, x) {
+			s.Seen[i].Target = mask
+		}
+	}
+	return s
 }
 
 // NewSets returns sets that all equal the source.

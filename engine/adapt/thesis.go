@@ -20,6 +20,8 @@ type Slice struct {
 	Scribble, Marked *tensor.Tensor
 	// Valid [1,1,H,W] is 0 on padding, which enters no loss; nil when there is none.
 	Valid *tensor.Tensor
+	// Shown [1,1,H,W] is the number of each pixel's class in the answer that the scribbles were drawn on; nil when it is not known.
+	Shown *tensor.Tensor
 }
 
 // Report tells what an interaction did.
@@ -61,6 +63,7 @@ func (e *Engine) Interact(ctx context.Context, c Config, sets Sets, s Slice, dra
 		if next, r.Losses, err = e.learn(ctx, o, sets, lesson); err != nil {
 			return nil, Sets{}, Report{}, err
 		}
+		next.Trust = sets.Trust
 		r.Moved = moved(c)
 	}
 	watch("steps")
@@ -89,10 +92,18 @@ func (e *Engine) checkSlice(s Slice) error {
 	if err := checkMap("marked", s.Marked, 1, size); err != nil {
 		return err
 	}
-	if s.Valid == nil {
+	if s.Valid != nil {
+		if err := checkMap("valid", s.Valid, 1, size); err != nil {
+			return err
+		}
+	}
+	if s.Shown == nil {
 		return nil
 	}
-	return checkMap("valid", s.Valid, 1, size)
+	if err := checkMap("shown", s.Shown, 1, size); err != nil {
+		return err
+	}
+	return checkClasses(s.Shown, e.net.Classes)
 }
 
 // checkInput returns the height and width, or depth, height and width, of an input of one image.
@@ -150,6 +161,7 @@ func (e *Engine) thesisLesson(ctx context.Context, c Config, teacher Weights, s 
 		if target, variance, err = e.pseudoMask(ctx, c, teacher, s, p, r.Copies, draw); err != nil {
 			return Lesson{}, err
 		}
+		c.anchor(target, s.Shown)
 		r.LowVariance = lowVariance(weight.Float32s(), variance, s.Valid, c.Variance)
 	}
 	marked := planes(size, 1, 1)
@@ -167,8 +179,39 @@ func (e *Engine) thesisLesson(ctx context.Context, c Config, teacher Weights, s 
 	}
 	return Lesson{
 		X: batched(s.X), Target: batched(target), Weight: batched(weight), Scribble: batched(s.Scribble), Marked: batched(marked),
-		Lambda: c.Lambda, LearningRate: c.LearningRate, Alphas: []float64{c.Alpha}, Steps: c.Steps,
+		Lambda: c.Lambda * c.strokeShare(target, s.Valid, r.Marked), LearningRate: c.LearningRate, Alphas: []float64{c.Alpha}, Steps: c.Steps,
 	}, nil
+}
+
+// strokeShare is how large the strokes are beside what may be an object in a pseudo-mask [1,K,H,W]: the share by which the interactive loss
+// counts where strokes count by their size ([Config.StrokeArea]), and 1 otherwise.
+func (c Config) strokeShare(target, valid *tensor.Tensor, marked int) float64 {
+	if !c.StrokeArea {
+		return 1
+	}
+	d := target.Float32s()
+	n := len(d) / target.Shape()[1]
+	possible := 0
+	for i, background := range d[:n] {
+		if float64(1-background) >= c.UncertainLow && (valid == nil || valid.Float32s()[i] > 0) {
+			possible++
+		}
+	}
+	return min(float64(marked)/float64(max(possible, 1)), 1)
+}
+
+// anchor draws a pseudo-mask [1,K,H,W] towards the answer that was shown.
+func (c Config) anchor(target, shown *tensor.Tensor) {
+	if shown == nil || c.Anchor == 0 {
+		return
+	}
+	d, n := target.Float32s(), shown.Len()
+	for i := range d {
+		d[i] *= float32(1 - c.Anchor)
+	}
+	for i, class := range shown.Float32s() {
+		d[int(class)*n+i] += float32(c.Anchor)
+	}
 }
 
 // planes are zeros of shape [lead…,H,W].

@@ -263,7 +263,7 @@ func (a *Annotator) inferAutomatic(ctx context.Context, e Entry, img *image, req
 	if err != nil {
 		return nil, err
 	}
-	labels, err := e.Segment.Segment(ctx, img.Image, e.Segment.Teacher(learned), a.turns(j))
+	labels, err := e.Segment.Untouched(ctx, img.Image, learned, a.turns(j))
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ type snapshotHead struct {
 	Interactions uint64
 	Thesis       []int  // number of weights of the student and of each average; nil when nothing was learned by the thesis's method
 	Seen         []bool // by image that the thesis's method remembers: whether it has a mask of valid pixels
+	Trust        adapt.Trust
 	Memory       *memoryHead
 	Known        *recognise.Knowledge // of the target's look, small enough to stand here
 }
@@ -43,7 +44,7 @@ func setsHead(s adapt.Sets) []int {
 func headOf(l interact.Learned) snapshotHead {
 	h := snapshotHead{Interactions: l.Interactions, Known: l.Known}
 	if l.Sets != nil {
-		h.Thesis = setsHead(*l.Sets)
+		h.Thesis, h.Trust = setsHead(*l.Sets), l.Sets.Trust
 		for _, s := range l.Sets.Seen {
 			h.Seen = append(h.Seen, s.Valid != nil)
 		}
@@ -71,6 +72,7 @@ func (h snapshotHead) emptied() (interact.Learned, error) {
 		for _, padded := range h.Seen {
 			s.Seen = append(s.Seen, emptyStage(padded))
 		}
+		s.Trust = h.Trust
 		l.Sets = &s
 	}
 	if h.Memory == nil {

@@ -8,9 +8,11 @@ import (
 
 	"scrawl/apps/interact"
 	"scrawl/apps/recognise"
+	"scrawl/engine/adapt"
 )
 
-// TestSnapshotKeepsWhatIsKnown: a target's look comes back from disk as it was, and nothing when nothing is known.
+// TestSnapshotKeepsWhatIsKnown: a target's look and the record of who answers best come back from disk as they were, and nothing when nothing is
+// known.
 func TestSnapshotKeepsWhatIsKnown(t *testing.T) {
 	c := recognise.Default()
 	beliefs := make([]recognise.Belief, 400)
@@ -20,8 +22,10 @@ func TestSnapshotKeepsWhatIsKnown(t *testing.T) {
 	}
 	known := recognise.Knowledge{}.With(c, recognise.NewLesson(c, recognise.NewPicture(pixels, 20, 20), beliefs, 1))
 	known.Evidence = known.Evidence.Then(c, recognise.Evidence{}, recognise.Word{Strokes: 2, Confirmed: 2})
+	trusted := adapt.Sets{Student: adapt.Weights{}, Trust: adapt.Trust{Image: "a", Trial: [adapt.Experts]float64{0.1, 0.9, 0.2}, Tried: true}.On("b", true).Turned()}
 	for name, want := range map[string]interact.Learned{
-		"known": {Interactions: 3, Known: &known}, "nothing known": {Interactions: 2},
+		"experts": {Interactions: 1, Sets: &trusted},
+		"known":   {Interactions: 3, Known: &known}, "nothing known": {Interactions: 2},
 	} {
 		var buf bytes.Buffer
 		if err := encodeLearned(gob.NewEncoder(&buf), want); err != nil {

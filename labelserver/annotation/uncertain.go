@@ -33,8 +33,8 @@ func (a *Annotator) ImageUncertainty(ctx context.Context, model, user string, im
 		return 0, err
 	}
 	if e.Segment != nil {
-		w := e.Segment.Teacher(segment.Learned{Sets: learned.Sets, Interactions: learned.Interactions})
-		return e.Segment.Uncertainty(ctx, img.Image, w, a.background)
+		l := segment.Learned{Sets: learned.Sets, Interactions: learned.Interactions}
+		return e.Segment.Uncertainty(ctx, img.Image, l, a.background)
 	}
 	return e.Model.Uncertainty(ctx, img.Image, e.Profile, learned, a.background)
 }
