@@ -2,11 +2,9 @@ package interact
 
 import (
 	"context"
-	"math"
 	"slices"
 
 	"scrawl/adapters/morph"
-	"scrawl/adapters/transform"
 	"scrawl/engine/adapt"
 )
 
@@ -35,29 +33,21 @@ func (r *run) carry(ctx context.Context) error {
 	if r.req.SliceOnly || len(anchors) == 0 {
 		return nil
 	}
-	weights := r.carrier()
-	first, last := r.shown(axis)
-	up, down := map[int]Probability{}, map[int]Probability{}
-	for i, n := range anchors {
-		end, begin := r.img.Volume.Size[axis], -1
-		if i+1 < len(anchors) {
-			end = anchors[i+1]
-		}
-		if i > 0 {
-			begin = anchors[i-1]
-		}
-		if first < end {
-			if err := r.walk(ctx, weights, axis, n, min(end, last+1), +1, up); err != nil {
-				return err
-			}
-		}
-		if last > begin {
-			if err := r.walk(ctx, weights, axis, n, max(begin, first-1), -1, down); err != nil {
+	c := &carrying{run: r, axis: axis, anchors: anchors, weights: r.carrier(), up: map[int]Probability{}, down: map[int]Probability{},
+		reached: map[walk]arrival{}}
+	c.first, c.last = r.shown(axis)
+	if err := c.revise(ctx); err != nil {
+		return err
+	}
+	for _, n := range anchors {
+		for _, step := range []int{-1, +1} {
+			if _, err := c.walk(ctx, walk{n, step}); err != nil {
 				return err
 			}
 		}
 	}
-	r.blend(axis, anchors, up, down)
+	c.cut()
+	c.blend()
 	return nil
 }
 
@@ -87,134 +77,169 @@ func (r *run) carrier() adapt.Weights {
 	return r.Engine.Network().Source()
 }
 
-// walk answers slice after slice from an anchor up to, not including, end, each with its neighbour's answer as prior,
-// until the object ends.
-func (r *run) walk(ctx context.Context, w adapt.Weights, axis, from, end, step int, out map[int]Probability) error {
-	prior := r.state.Anchors[SliceKey{Axis: axis, Slice: from}].Answer
-	width, height := r.size(axis)
-	none := morph.New(width, height)
-	anchor, err := r.img.view(SliceKey{Axis: axis, Slice: from})
+// carrying is the carrying of one interaction along one axis.
+type carrying struct {
+	*run
+	axis        int
+	anchors     []int // slices, in order
+	first, last int   // slices that the answer may have
+	weights     adapt.Weights
+	up, down    map[int]Probability // what walks upward and downward have answered
+	reached     map[walk]arrival    // how far walks have come
+}
+
+// walk is the way from an anchor to the next one, or to the volume's end, in a direction of ±1.
+type walk struct{ from, step int }
+
+// arrival is the answer on a walk's last slice, and how the object looked on its anchor. The answer is nil where the object has ended.
+type arrival struct {
+	answer Probability
+	seen   appearance
+}
+
+func (c *carrying) key(n int) SliceKey { return SliceKey{Axis: c.axis, Slice: n} }
+
+// anchor is the answer of an anchor as it is shown.
+func (c *carrying) anchor(n int) Probability { return c.state.Anchors[c.key(n)].shown() }
+
+// next is the anchor that a walk leads to, or the slice beyond the volume.
+func (c *carrying) next(w walk) (n int, isAnchor bool) {
+	i, _ := slices.BinarySearch(c.anchors, w.from)
+	switch i += w.step; {
+	case i < 0:
+		return -1, false
+	case i >= len(c.anchors):
+		return c.img.Volume.Size[c.axis], false
+	}
+	return c.anchors[i], true
+}
+
+// walk answers slice after slice from an anchor up to, not including, the next one, each with its neighbour's answer as prior, until
+// the object ends. A walk is gone once.
+func (c *carrying) walk(ctx context.Context, w walk) (arrival, error) {
+	if at, gone := c.reached[w]; gone {
+		return at, nil
+	}
+	v, err := c.img.view(c.key(w.from))
 	if err != nil {
-		return err
+		return arrival{}, err
 	}
-	seen := appearanceOf(anchor, prior.mask(width, height))
-	for n := from + step; (end-n)*step > 0; n += step {
-		before := prior.mask(width, height)
-		if before.Count() < smallest {
-			return nil
-		}
-		v, err := r.img.view(SliceKey{Axis: axis, Slice: n})
-		if err != nil {
-			return err
-		}
-		answer, err := r.answer(ctx, w, v, prompt{positive: none, negative: none, prior: prior, box: r.boxMask(v.key)})
-		if err != nil {
-			return err
-		}
-		answer = connected(seen.keep(within(answer, before, v.spacing), v), before)
-		if answer.mask(width, height).Count() < smallest {
-			return nil
-		}
-		out[n] = answer
-		prior = answer
-		r.report.Carried++
-		r.progress("carry", r.report.Carried, r.img.Volume.Size[axis])
+	at := arrival{answer: c.anchor(w.from)}
+	at.seen = appearanceOf(v, at.answer.mask(v.w, v.h))
+	end, out := c.end(w), c.down
+	if w.step > 0 {
+		out = c.up
 	}
-	return nil
+	for n := w.from + w.step; (end-n)*w.step > 0 && at.answer != nil; n += w.step {
+		if at.answer, err = c.carried(ctx, n, at); err != nil {
+			return arrival{}, err
+		}
+		if at.answer != nil {
+			out[n] = at.answer
+			c.report.Carried++
+			c.progress("carry", c.report.Carried, c.img.Volume.Size[c.axis])
+		}
+	}
+	c.reached[w] = at
+	return at, nil
 }
 
-// How far an object can reach from one slice to the next: leastReach in mm, plus a share of its size. What lies further is a leak.
-const (
-	leastReach = 6
-	reachShare = 0.2
-)
-
-// within keeps what lies inside the neighbour's mask or no further from it than an object moves between slices, so that a leak in one
-// slice cannot grow through the volume.
-func within(p Probability, before morph.Mask, spacing [2]float64) Probability {
-	size := math.Sqrt(float64(before.Count()) * spacing[0] * spacing[1])
-	reach := float32(leastReach + reachShare*size)
-	out := slices.Clone(p)
-	for i, d := range before.Distance(spacing) {
-		if d > reach {
-			out[i] = 0
-		}
+// end is the slice that a walk goes up to. Only an anchor that holds nothing can change what lies before it: see [carrying.cut].
+func (c *carrying) end(w walk) int {
+	n, isAnchor := c.next(w)
+	switch {
+	case isAnchor && !c.holds(n):
+		return n
+	case w.step > 0:
+		return min(n, c.last+1)
 	}
-	return out
+	return max(n, c.first-1)
 }
 
-// appearance is the range of intensities of an object on the anchor it is carried from.
-type appearance struct{ low, high float32 }
-
-// appearanceBlur is the width in pixels over which intensities are averaged before they are compared, and appearanceSlack by how
-// much they may leave the anchor's range, as a share of that range.
-const (
-	appearanceBlur  = 1
-	appearanceSlack = 0.25
-)
-
-func appearanceOf(v view, object morph.Mask) appearance {
-	smooth := morph.Blur(v.pixels, v.w, v.h, appearanceBlur, 3)
-	inside := transform.Under(smooth, object)
-	if len(inside) == 0 {
-		return appearance{0, 1}
+// carried answers a slice from its neighbour's answer; nil when the object has ended.
+func (c *carrying) carried(ctx context.Context, n int, from arrival) (Probability, error) {
+	v, err := c.img.view(c.key(n))
+	if err != nil {
+		return nil, err
 	}
-	a := appearance{transform.Rank(inside, 2), transform.Rank(inside, 98)}
-	slack := appearanceSlack * (a.high - a.low)
-	return appearance{a.low - slack, a.high + slack}
+	before := from.answer.mask(v.w, v.h)
+	if before.Count() < smallest {
+		return nil, nil
+	}
+	none := morph.New(v.w, v.h)
+	answer, err := c.answer(ctx, c.weights, v, prompt{positive: none, negative: none, prior: from.answer, box: c.boxMask(v.key)})
+	if err != nil {
+		return nil, err
+	}
+	answer = connected(from.seen.keep(within(answer, before, v.spacing), v), before)
+	if answer.mask(v.w, v.h).Count() < smallest {
+		return nil, nil
+	}
+	return answer, nil
 }
 
-// keep leaves out what does not look like the object did on its anchor: tissue that a leak has reached, or what lies where the object
-// has ended.
-func (a appearance) keep(p Probability, v view) Probability {
-	out := slices.Clone(p)
-	for i, x := range morph.Blur(v.pixels, v.w, v.h, appearanceBlur, 3) {
-		if x < a.low || x > a.high {
-			out[i] = 0
+// neckShare is the share of the anchor's area below which a carried object counts as pinched.
+const neckShare = 0.5
+
+// cut lets the object end before anchors that hold nothing of it: what was carried as far as there is wrong. It has ended at its neck,
+// the slice where it was smallest, for beyond a neck lies what it has leaked into; where it is never pinched, half-way.
+func (c *carrying) cut() {
+	for i := 1; i < len(c.anchors); i++ {
+		below, above := c.anchors[i-1], c.anchors[i]
+		switch {
+		case c.holds(below) && !c.holds(above):
+			for n := c.neck(below, above, c.up); n < above; n++ {
+				delete(c.up, n)
+			}
+		case c.holds(above) && !c.holds(below):
+			for n := c.neck(above, below, c.down); n > below; n-- {
+				delete(c.down, n)
+			}
 		}
 	}
-	return out
 }
 
-// connected keeps those parts of an answer that touch the neighbour's mask: what is carried is one object, not
-// everything that looks like it.
-func connected(p Probability, before morph.Mask) Probability {
-	m := p.mask(before.W, before.H)
-	parts := m.Components(morph.Eight)
-	keep := make([]bool, parts.N()+1)
-	for i, l := range parts.Labels {
-		if l > 0 && before.Bits[i] {
-			keep[l] = true
+// holds tells whether an anchor holds any of the object.
+func (c *carrying) holds(n int) bool { return c.area(c.anchor(n)) >= smallest }
+
+func (c *carrying) area(p Probability) int { return p.mask(c.size(c.axis)).Count() }
+
+// neck is the slice where the object has ended between an anchor that holds it and one that does not; the latter when nothing came as
+// far as there.
+func (c *carrying) neck(from, to int, out map[int]Probability) int {
+	step, at := 1, (from+to+1)/2
+	if to < from {
+		step, at = -1, (from+to)/2
+	}
+	least := neckShare * float64(c.area(c.anchor(from)))
+	for n := from + step; n != to; n += step {
+		if out[n] == nil {
+			return to
+		}
+		if a := float64(c.area(out[n])); a < least {
+			least, at = a, n
 		}
 	}
-	out := slices.Clone(p)
-	for i, l := range parts.Labels {
-		if l > 0 && !keep[l] {
-			out[i] = 0
-		}
-	}
-	return out
+	return at
 }
 
-// blend joins what was carried upward and downward: between two anchors both answers count, the nearer anchor's more.
-func (r *run) blend(axis int, anchors []int, up, down map[int]Probability) {
-	for n := range r.img.Volume.Size[axis] {
-		u, d := up[n], down[n]
-		i, isAnchor := slices.BinarySearch(anchors, n)
+// blend joins what was carried upward and downward: between two anchors with the object both answers count, the nearer anchor's more.
+func (c *carrying) blend() {
+	for n := range c.img.Volume.Size[c.axis] {
+		u, d := c.up[n], c.down[n]
+		i, isAnchor := slices.BinarySearch(c.anchors, n)
 		if isAnchor || u == nil && d == nil {
 			continue
 		}
-		inside := i > 0 && i < len(anchors)
-		var p Probability
+		between := i > 0 && i < len(c.anchors) && c.holds(c.anchors[i-1]) && c.holds(c.anchors[i])
+		p := u
 		switch {
-		case !inside && u != nil:
-			p = u
-		case !inside:
+		case between:
+			p = mixed(u, d, float64(c.anchors[i]-n)/float64(c.anchors[i]-c.anchors[i-1]))
+		case u == nil:
 			p = d
-		default:
-			p = mixed(u, d, float64(anchors[i]-n)/float64(anchors[i]-anchors[i-1]))
 		}
-		r.state.Carried[SliceKey{Axis: axis, Slice: n}] = p
+		c.state.Carried[c.key(n)] = p
 	}
 }
 

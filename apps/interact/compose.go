@@ -60,7 +60,7 @@ func (st State) Confidence(size [3]int) []uint8 {
 		put(key, p)
 	}
 	for key, a := range st.Anchors {
-		put(key, a.Answer)
+		put(key, a.shown())
 	}
 	return out
 }
@@ -70,7 +70,7 @@ func (r *run) anchorMask(a Anchor, key SliceKey) morph.Mask {
 		return *a.Edited
 	}
 	w, h := r.size(key.Axis)
-	return a.Answer.mask(w, h)
+	return a.shown().mask(w, h)
 }
 
 func (r *run) limit(out []bool) {

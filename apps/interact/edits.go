@@ -67,7 +67,8 @@ func (r *run) takeEdit(key SliceKey, now, was morph.Mask) {
 	if r.state.Answer != nil {
 		a.Corrected = a.Corrected.with(now, was)
 	}
-	a.Edited, a.Answer, a.Prompted, a.Accepted, a.Learned = &now, maskProbability(now), nil, true, false
+	a.Edited, a.Answer, a.Prompted, a.Revised, a.Accepted, a.Learned = &now, maskProbability(now), nil, nil, true, false
+	a.Turn = r.turn
 	r.state.Anchors[key] = a
 	delete(r.state.Carried, key)
 }

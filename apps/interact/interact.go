@@ -23,6 +23,7 @@ type run struct {
 	learned Learned
 	state   State
 	report  Report
+	turn    int  // of the anchors that this interaction answers
 	fresh   bool // strokes or masks are not those of the last answer
 }
 
@@ -83,6 +84,10 @@ func (r *run) steps(ctx context.Context) error {
 	added, removed := r.req.Strokes.Added(r.state.Strokes), r.req.Strokes.Removed(r.state.Strokes)
 	changed := changedSlices(added, removed)
 	r.fresh = len(changed) > 0 || r.req.SliceOnly != r.state.SliceOnly || !sameBox(r.req.Box, r.state.Box)
+	for _, a := range r.state.Anchors {
+		r.turn = max(r.turn, a.Turn)
+	}
+	r.turn++
 	for _, stage := range []struct {
 		name string
 		do   func(context.Context) error
@@ -175,7 +180,7 @@ func (r *run) answerSlice(ctx context.Context, key SliceKey, positive, negative 
 	if r.req.Profile == ProfileThesis {
 		answer, err = r.thesis(ctx, v, p)
 	} else {
-		answer, err = r.answer(ctx, r.Engine.Network().Source(), v, p)
+		answer, err = r.prompted(ctx, v, p, !known)
 	}
 	if err != nil {
 		return err
@@ -186,12 +191,42 @@ func (r *run) answerSlice(ctx context.Context, key SliceKey, positive, negative 
 	}
 	a.Stages = append(slices.Clone(a.Stages), Stage{Positive: positive, Negative: negative, Prior: p.prior})
 	a.Corrected = a.Corrected.without(positive, negative)
-	a.Answer, a.Prompted, a.Accepted, a.Learned, a.Edited = a.Corrected.applied(answer), nil, false, false, nil
+	a.Answer, a.Prompted, a.Revised, a.Accepted, a.Learned, a.Edited = a.Corrected.applied(answer), nil, nil, false, false, nil
+	a.Turn = r.turn
 	if shown != nil {
 		a.Answer, a.Prompted = a.Corrected.applied(shown), a.Answer
 	}
 	r.state.Anchors[key] = a
 	delete(r.state.Carried, key)
+	return nil
+}
+
+// prompted answers a slice's strokes by the network as it came; first tells that they are the first on the slice.
+func (r *run) prompted(ctx context.Context, v view, p prompt, first bool) (Probability, error) {
+	known := p.prior.any()
+	if !known && !p.positive.Empty() {
+		p.prior = r.beside(v.key)
+	}
+	answer, err := r.answer(ctx, r.Engine.Network().Source(), v, p)
+	if err != nil || !known || !r.Input.has(ChannelPrevious) {
+		return answer, err
+	}
+	return p.correction(answer, first), nil
+}
+
+// besideReach is how many slices away a mask still says where the object may be.
+const besideReach = 3
+
+// beside is the nearest answer of the same plane: where nothing was carried as far as a slice that the user finds the object on, it is
+// the best guess of what the object is. Nil when there is none close by.
+func (r *run) beside(key SliceKey) Probability {
+	for d := 1; d <= besideReach; d++ {
+		for _, n := range []int{key.Slice - d, key.Slice + d} {
+			if p := r.known(SliceKey{Axis: key.Axis, Slice: n}); p.any() {
+				return p
+			}
+		}
+	}
 	return nil
 }
 
@@ -238,7 +273,7 @@ func (r *run) nearestAnchors(key SliceKey) (below, above int) {
 // known is what is known of a slice: its answer as an anchor, or the one carried to it.
 func (r *run) known(key SliceKey) Probability {
 	if a, ok := r.state.Anchors[key]; ok {
-		return a.Answer
+		return a.shown()
 	}
 	return r.state.Carried[key]
 }

@@ -107,7 +107,7 @@ func (r *run) episode(key SliceKey, a Anchor) (adapt.Episode, error) {
 // final is the mask of a finished slice: the answer, or what was drawn by hand, with the strokes written in.
 func (r *run) final(a Anchor) morph.Mask {
 	last := a.Stages[len(a.Stages)-1]
-	m := a.Answer.mask(last.Positive.W, last.Positive.H)
+	m := a.shown().mask(last.Positive.W, last.Positive.H)
 	for i := range m.Bits {
 		m.Bits[i] = last.Positive.Bits[i] || m.Bits[i] && !last.Negative.Bits[i]
 	}

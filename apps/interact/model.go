@@ -4,10 +4,18 @@
 // # What happens
 //
 // Strokes are flat: each lies in one slice of one of the three planes. The slices with strokes are answered first, each
-// from its image, its strokes and the mask it had before. From those anchors the object is carried outward slice by slice,
-// every slice taking its neighbour's mask as the previous prediction, until the object ends or the next anchor is reached;
-// between two anchors the answers from both sides are blended. What lies far from the neighbour's mask, or looks unlike the
-// object on its anchor, is left out on the way. Anchors stay as they were answered.
+// from its image, its strokes and the mask it had before, which they correct: an answer that overturns it counts close to the strokes
+// alone. Where nothing had been carried as far as that, the mask is that of a slice beside it.
+//
+// From those anchors the object is carried outward slice by slice, every slice taking its neighbour's mask as the previous
+// prediction, until the object ends or the next anchor is reached; between two anchors the answers from both sides are blended. What lies
+// far from the neighbour's mask, or looks unlike the object on its anchor, is left out on the way. Before an anchor on which the user has
+// struck everything out the object ends at its neck, since what was carried there had leaked through it.
+//
+// Anchors stay as they were answered, with one exception. First strokes often spill, and what was carried from them spilled with
+// them. So what a newer anchor carries is brought to the older ones beside it, and where it says that a part of their answer is not the
+// object, they are answered again from their own strokes and that mask, and carry the correction on. What was drawn by hand stays, and a
+// revision is gone with the stroke that it came from.
 //
 // Clients send all their strokes every time. [Model.Interact] compares them with the last set, so that only slices whose
 // strokes changed are answered anew. A slice that the user leaves for another counts as accepted, and is then learned
@@ -230,6 +238,11 @@ type Anchor struct {
 	Answer Probability
 	// Prompted is the network's own answer where Answer also holds what was recognised; nil where both are the same.
 	Prompted Probability
+	// Revised is the answer once more, where a later correction on another slice contradicts Answer: it is shown in its place. Nil
+	// where none does. It is worked out anew whenever the object is carried.
+	Revised Probability
+	// Turn tells newer anchors from older ones: it grows with every interaction that answers or edits slices.
+	Turn int
 	// Edited is the mask the user drew by hand over our answer, if any: it stands as it is until strokes are drawn on the slice.
 	Edited *morph.Mask
 	// Corrected is what the user has changed in our answers by hand: it survives later answers. Nil when there is nothing.
@@ -238,6 +251,14 @@ type Anchor struct {
 	Accepted, Learned bool
 	// Lesson is what the slice shows of the target's look; nil when there is none, or it has become part of [Learned].
 	Lesson *recognise.Lesson
+}
+
+// shown is the answer as the user sees it, unless it was drawn by hand.
+func (a Anchor) shown() Probability {
+	if a.Revised != nil {
+		return a.Revised
+	}
+	return a.Answer
 }
 
 // Corrections are the pixels of a slice that the user added to the object by hand, and those taken from it.

@@ -25,7 +25,7 @@ func (st State) Uncertainty(g volume.Geometry) *volume.LabelMap {
 	}
 	for key, a := range st.Anchors {
 		if a.Edited == nil {
-			put(key, a.Answer)
+			put(key, a.shown())
 		}
 	}
 	return m

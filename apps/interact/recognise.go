@@ -13,7 +13,7 @@ func (a Anchor) prompted() Probability {
 	if a.Prompted != nil {
 		return a.Prompted
 	}
-	return a.Answer
+	return a.shown()
 }
 
 // recognises tells whether it is learned to recognise targets.

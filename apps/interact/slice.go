@@ -200,6 +200,48 @@ func (m *Model) reconsider(ctx context.Context, w adapt.Weights, v view, p promp
 	return answer, err
 }
 
+// What is more than a correction: more added, or taken away, than so large a share of the mask's area. It counts no farther from a stroke
+// than a share of the stroke's length. Where a network misunderstands a stroke it spills; what goes may well have been spilled before.
+const (
+	mostAdded   = 0.3
+	mostRemoved = 0.7
+	strokeReach = 0.5
+)
+
+// correction is an answer to strokes on a mask as the user means it. They correct the mask: what overturns it has misunderstood them, and
+// counts close to the strokes alone. A user who goes on drawing on a slice, so that the strokes are not the first there, insists and may
+// add as much as the network makes of it. Where the object is struck out altogether nothing stays.
+func (p prompt) correction(answer Probability, first bool) Probability {
+	w, h := p.positive.W, p.positive.H
+	was, now := p.prior.mask(w, h), answer.mask(w, h)
+	if now.Count() < smallest && p.positive.Empty() {
+		return answer
+	}
+	area, added, removed := float64(was.Count()), now.AndNot(was), was.AndNot(now)
+	spilled, lost := first && float64(added.Count()) > mostAdded*area, float64(removed.Count()) > mostRemoved*area
+	if !spilled && !lost {
+		return answer
+	}
+	near := p.near()
+	out := slices.Clone(answer)
+	for i := range out {
+		if !near.Bits[i] && (spilled && added.Bits[i] || lost && removed.Bits[i]) {
+			out[i] = p.prior[i]
+		}
+	}
+	return out
+}
+
+// near is where strokes count whatever the network makes of them.
+func (p prompt) near() morph.Mask {
+	near := morph.New(p.positive.W, p.positive.H)
+	for _, stroke := range connectedParts(p.positive.Or(p.negative)) {
+		box, _ := stroke.Bounds()
+		near = near.Or(stroke.Dilate(strokeReach * float64(max(box.W(), box.H()))))
+	}
+	return near
+}
+
 func (m *Model) look(ctx context.Context, w adapt.Weights, v view, p prompt, box morph.Rect, known bool) (Probability, transform.Window, error) {
 	win, err := m.window(v, box, known)
 	if err != nil {
