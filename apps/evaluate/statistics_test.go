@@ -2,6 +2,7 @@ package evaluate
 
 import (
 	"math"
+	"slices"
 	"testing"
 )
 
@@ -108,5 +109,34 @@ func TestIntervalText(t *testing.T) {
 		if got := i.String(); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+func TestPartsOfASeries(t *testing.T) {
+	var rows []Row
+	for _, of := range []struct {
+		set   string
+		cases string
+	}{{"b", "123456789"}, {"a", "1234567"}} {
+		for _, c := range of.cases {
+			rows = append(rows, Row{set: of.set, Name: of.set + string(c)})
+		}
+	}
+	names := func(g group) (all string) {
+		for _, r := range g.rows {
+			all += r.Name + " "
+		}
+		return g.name + ": " + all
+	}
+	var got []string
+	for _, g := range append(groups(rows)[1:], thirds(rows)...) {
+		got = append(got, names(g))
+	}
+	want := []string{"first half: a1 a2 a3 a4 b1 b2 b3 b4 b5 ", "second half: a5 a6 a7 b6 b7 b8 b9 ", "first third: a1 a2 b1 b2 b3 ", "last third: a6 a7 b7 b8 b9 "}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if none := thirds(rows[:2]); none != nil {
+		t.Errorf("thirds of two cases: %v", none)
 	}
 }

@@ -308,15 +308,7 @@ type group struct {
 // groups are all cases, and both halves of each set in the order of names: constants are chosen on the first and reported on the second.
 func groups(rows []Row) []group {
 	all := []group{{"mean", rows}}
-	bySet := map[string][]Row{}
-	for _, r := range rows {
-		bySet[r.set] = append(bySet[r.set], r)
-	}
-	var first, second []Row
-	for _, set := range slices.Sorted(maps.Keys(bySet)) {
-		of := bySet[set]
-		first, second = append(first, of[:(len(of)+1)/2]...), append(second, of[(len(of)+1)/2:]...)
-	}
+	first, second := ofEachSet(rows, func(n int) (int, int) { return (n + 1) / 2, (n + 1) / 2 })
 	if len(second) > 0 {
 		all = append(all, group{"first half", first}, group{"second half", second})
 	}
@@ -326,19 +318,24 @@ func groups(rows []Row) []group {
 // thirds are the first and the last cases of each series: whether later ones need less is what keeping what was learned is for. Series are
 // in the order of names, as sets are read.
 func thirds(rows []Row) []group {
-	bySet := map[string][]Row{}
-	for _, r := range rows {
-		bySet[r.set] = append(bySet[r.set], r)
-	}
-	var first, last []Row
-	for _, set := range slices.Sorted(maps.Keys(bySet)) {
-		of := bySet[set]
-		first, last = append(first, of[:len(of)/3]...), append(last, of[len(of)-len(of)/3:]...)
-	}
+	first, last := ofEachSet(rows, func(n int) (int, int) { return n / 3, n - n/3 })
 	if len(first) == 0 {
 		return nil
 	}
 	return []group{{"first third", first}, {"last third", last}}
+}
+
+// ofEachSet takes of each set, in the order of names, the cases before one place and those from another on.
+func ofEachSet(rows []Row, cut func(n int) (before, from int)) (first, last []Row) {
+	bySet := map[string][]Row{}
+	for _, r := range rows {
+		bySet[r.set] = append(bySet[r.set], r)
+	}
+	for _, set := range slices.Sorted(maps.Keys(bySet)) {
+		before, from := cut(len(bySet[set]))
+		first, last = append(first, bySet[set][:before]...), append(last, bySet[set][from:]...)
+	}
+	return first, last
 }
 
 // partsOf are the cases of each set and of each kind where there are several of them, and, of recorded strokes, those of each person,
