@@ -18,7 +18,7 @@ import (
 )
 
 // classAnnotator serves one network with three classes beside background under every type.
-func classAnnotator(t *testing.T, dir string) *Annotator {
+func classAnnotator(t *testing.T, dir string, change ...func(*adapt.Config)) *Annotator {
 	t.Helper()
 	m, err := train.UNet(train.UNetShape{Input: 1, Channels: []int{4, 8}, Groups: 2, Classes: 4}, 7)
 	if err != nil {
@@ -34,6 +34,9 @@ func classAnnotator(t *testing.T, dir string) *Annotator {
 	}
 	thesis := adapt.Thesis()
 	thesis.LearningRate, thesis.Steps, thesis.Alpha, thesis.MaxCopies = 0.05, 10, 0.5, 4
+	for _, c := range change {
+		c(&thesis)
+	}
 	s := &segment.Model{Engine: engine, Thesis: thesis, Thickness: scribble.DefaultThickness(),
 		Input:   segment.Input{Patch: []int{32, 32}, Resize: true, Multiple: 2, Percentiles: [2]float64{0.5, 99.5}},
 		Classes: []segment.Class{{Label: "liver", Index: 2}, {Label: "Left Kidney", Index: 1}, {Label: "spleen", Index: 3}}}
@@ -115,6 +118,38 @@ func TestClassesAdapt(t *testing.T) {
 	infer(t, again, ann.request())
 	if got := infer(t, again, automatic(ann, nil)); !slices.Equal(got.Label.Labels, source.Label.Labels) {
 		t.Error("erased strokes leave their weights")
+	}
+	if got := infer(t, again, r); !slices.Equal(got.Label.Labels, first.Label.Labels) {
+		t.Error("drawing them again is another story")
+	}
+}
+
+// A guarded network gives the same strokes the same answer, before and after a restart, and untouched images their first mask back when
+// all strokes are erased.
+func TestGuardedClasses(t *testing.T) {
+	dir := t.TempDir()
+	guarded := func(c *adapt.Config) { c.Guard, c.Anchor, c.Replay, c.StrokeArea = true, 0.25, 8, true }
+	a := classAnnotator(t, dir, guarded)
+	ann := newUser(t, a, "ann", "case", 1)
+	source := infer(t, a, automatic(ann, nil))
+	r, more := ann.request(row(8, 10, 2), row(8, 11, 2)), ann.request(row(8, 10, 2), row(8, 11, 2), row(12, 14, 5))
+	first := infer(t, a, r)
+	if same := infer(t, a, r); !slices.Equal(same.Label.Labels, first.Label.Labels) {
+		t.Error("the same strokes get another answer")
+	}
+	second := infer(t, a, more)
+	if second.Label.Labels[ann.v.Index(13, 14, 5)] != 1 {
+		t.Error("a stroke has lost its label")
+	}
+	a.Close()
+	again := classAnnotator(t, dir, guarded)
+	ann.a = again
+	if got := infer(t, again, more); !slices.Equal(got.Label.Labels, second.Label.Labels) {
+		t.Error("the same strokes get another answer after a restart")
+	}
+	infer(t, again, ann.request())
+	if got := infer(t, again, automatic(ann, nil)); !slices.Equal(got.Label.Labels, source.Label.Labels) {
+		t.Error("erased strokes leave what they taught")
 	}
 	if got := infer(t, again, r); !slices.Equal(got.Label.Labels, first.Label.Labels) {
 		t.Error("drawing them again is another story")
