@@ -159,6 +159,27 @@ func TestOnlySpillIsRevised(t *testing.T) {
 	alike(t, "beside a slice drawn by hand", mask, object, 2, 3)
 }
 
+// TestSmallEndSpeaksAgainstNobody: a correction at an object's thin end, from where it is carried as something thin, leaves the thick middle
+// as it was answered.
+func TestSmallEndSpeaksAgainstNobody(t *testing.T) {
+	thin, thick := disc(16, 18, 2.5), disc(16, 18, 8)
+	v := darkVolume()
+	paint(v, thin, 2, 3, light)
+	for k, radius := range []float64{2.5, 3, 3, 3.5} {
+		paint(v, disc(16, 18, radius), 4+k, 4+k, light)
+	}
+	paint(v, thick, 8, 9, grey) // follows what is carried to it
+	m := follows(t)
+	u := &user{t: t, m: m, img: m.Prepare(v)}
+	first := over(8, true, thick)
+	alike(t, "middle", u.frozen(first), thick, 8, 8)
+	mask := u.frozen(first, over(3, true, thin), stroke(2, 3, false, 26, 10, 20))
+	alike(t, "middle, after a stroke at the end", mask, thick, 8, 8)
+	if u.state.Anchors[SliceKey{Axis: 2, Slice: 8}].Revised != nil {
+		t.Error("the middle was answered again")
+	}
+}
+
 // TestStrokeBeyondTheEnd: where nothing was carried to, a stroke begins from the object beside it, not from nothing.
 func TestStrokeBeyondTheEnd(t *testing.T) {
 	object, everything := disc(20, 18, 6), morph.New(sceneSize[0], sceneSize[1]).Not()

@@ -66,15 +66,16 @@ func (c *carrying) reviseOn(ctx context.Context, w walk, turn int, settled map[i
 	}
 }
 
-// contradicts tells whether what is carried to an anchor says that a part of its answer is not the object.
+// contradicts tells whether what is carried to an anchor says that a part of its answer is not the object. What would take most of
+// it away does not: an object that had to grow on the way, from an organ's end to its middle, has hardly kept up.
 func (c *carrying) contradicts(n int, carried Probability) bool {
 	a := c.state.Anchors[c.key(n)]
 	if a.Edited != nil || a.Prompted != nil || carried == nil {
 		return false
 	}
-	w, h := c.size(c.axis)
-	was, now := a.Answer.mask(w, h), carried.mask(w, h)
-	return now.Count() < was.Count() && dice(was, now) < contradiction
+	was, now := a.Answer.mask(c.size(c.axis)), carried.mask(c.size(c.axis))
+	smaller, enoughLeft := now.Count() < was.Count(), float64(now.Count()) >= (1-mostRemoved)*float64(was.Count())
+	return smaller && enoughLeft && dice(was, now) < contradiction
 }
 
 func dice(a, b morph.Mask) float64 {
