@@ -195,30 +195,22 @@ func TestStrokeBeyondTheEnd(t *testing.T) {
 	alike(t, "beyond the end", mask, object, 8, 8)
 }
 
-// TestCorrection: strokes on a mask correct it, and of an answer that overturns it only what lies beside them counts.
+// TestCorrection: the first strokes on a mask correct it, and of an answer that spills only what lies beside them is added.
 func TestCorrection(t *testing.T) {
 	const w, h = 40, 36
-	was, other, none := disc(12, 18, 8), disc(28, 18, 8), morph.New(w, h)
-	slightly := was.Or(disc(20, 18, 4))
-	short := block(w, h, morph.Rect{X0: 10, Y0: 18, X1: 14, Y1: 19})
-	left := was.AndNot(short.Dilate(2))
+	was, other := disc(12, 18, 8), disc(28, 18, 8)
+	slightly, short := was.Or(disc(20, 18, 4)), block(w, h, morph.Rect{X0: 19, Y0: 18, X1: 23, Y1: 19})
 	for _, c := range []struct {
-		name               string
-		positive, negative morph.Mask
-		first              bool
-		answer, want       morph.Mask
+		name         string
+		answer, want morph.Mask
 	}{
-		{"a little more", short, none, true, slightly, slightly},
-		{"half gone", none, short, true, disc(12, 18, 6), disc(12, 18, 6)},
-		{"spilled", short, none, true, was.Or(other), was},
-		{"added by somebody who insists", short, none, false, was.Or(other), was.Or(other)},
-		{"elsewhere", short, none, true, other, left},
-		{"elsewhere, somebody insists", short, none, false, other, left.Or(other)},
-		{"struck out", none, short, true, none, none},
-		{"gone at a positive stroke", short, none, false, none, left},
+		{"a little more", slightly, slightly},
+		{"most of it gone", disc(12, 18, 3), disc(12, 18, 3)},
+		{"spilled", was.Or(other), was.Or(other.And(short.Dilate(2)))},
+		{"elsewhere", other, other.And(short.Dilate(2).Or(was))},
 	} {
-		p := prompt{positive: c.positive, negative: c.negative, prior: maskProbability(was)}
-		if got := p.correction(maskProbability(c.answer), c.first).mask(w, h); !got.Same(c.want) {
+		p := prompt{positive: short, negative: morph.New(w, h), prior: maskProbability(was)}
+		if got := p.correction(maskProbability(c.answer)).mask(w, h); !got.Same(c.want) {
 			t.Errorf("%s: %d pixels, want %d; Dice %.3f", c.name, got.Count(), c.want.Count(), overlap(got.Bits, c.want.Bits))
 		}
 	}

@@ -208,10 +208,10 @@ func (r *run) prompted(ctx context.Context, v view, p prompt, first bool) (Proba
 		p.prior = r.beside(v.key)
 	}
 	answer, err := r.answer(ctx, r.Engine.Network().Source(), v, p)
-	if err != nil || !known || !r.Input.has(ChannelPrevious) {
+	if err != nil || !known || !first || !r.Input.has(ChannelPrevious) {
 		return answer, err
 	}
-	return p.correction(answer, first), nil
+	return p.correction(answer), nil
 }
 
 // besideReach is how many slices away a mask still says where the object may be.

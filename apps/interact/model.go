@@ -4,8 +4,8 @@
 // # What happens
 //
 // Strokes are flat: each lies in one slice of one of the three planes. The slices with strokes are answered first, each
-// from its image, its strokes and the mask it had before, which they correct: an answer that overturns it counts close to the strokes
-// alone. Where nothing had been carried as far as that, the mask is that of a slice beside it.
+// from its image, its strokes and the mask it had before, which they correct: where an answer to first strokes spills, what it adds
+// counts close to them alone. Where nothing had been carried as far as that, the mask is that of a slice beside it.
 //
 // From those anchors the object is carried outward slice by slice, every slice taking its neighbour's mask as the previous
 // prediction, until the object ends or the next anchor is reached; between two anchors the answers from both sides are blended. What lies

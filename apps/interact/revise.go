@@ -10,6 +10,9 @@ import (
 // contradiction is the Dice coefficient of an anchor's answer and what is carried to it below which they contradict each other.
 const contradiction = 0.8
 
+// leastLeft is the share of an anchor's answer that what is carried to it must have to speak against the rest.
+const leastLeft = 0.3
+
 // revise carries the newest corrections through older anchors. An anchor was answered from its strokes and from the mask that it had
 // then; its first strokes often spill, and what was carried from there spilled with them. Where a later correction elsewhere is carried
 // to the anchor as something smaller that contradicts its answer, the answer is no longer what the user's strokes together say: the
@@ -74,7 +77,7 @@ func (c *carrying) contradicts(n int, carried Probability) bool {
 		return false
 	}
 	was, now := a.Answer.mask(c.size(c.axis)), carried.mask(c.size(c.axis))
-	smaller, enoughLeft := now.Count() < was.Count(), float64(now.Count()) >= (1-mostRemoved)*float64(was.Count())
+	smaller, enoughLeft := now.Count() < was.Count(), float64(now.Count()) >= leastLeft*float64(was.Count())
 	return smaller && enoughLeft && dice(was, now) < contradiction
 }
 

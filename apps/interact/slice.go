@@ -200,32 +200,27 @@ func (m *Model) reconsider(ctx context.Context, w adapt.Weights, v view, p promp
 	return answer, err
 }
 
-// What is more than a correction: more added, or taken away, than so large a share of the mask's area. It counts no farther from a stroke
-// than a share of the stroke's length. Where a network misunderstands a stroke it spills; what goes may well have been spilled before.
+// What is more than a correction: more added than so large a share of the mask's area. It counts no farther from a stroke than a share of
+// the stroke's length. Where a network misunderstands a stroke it spills; what goes may well have been spilled before.
 const (
 	mostAdded   = 0.3
-	mostRemoved = 0.7
 	strokeReach = 0.5
 )
 
-// correction is an answer to strokes on a mask as the user means it. They correct the mask: what overturns it has misunderstood them, and
-// counts close to the strokes alone. A user who goes on drawing on a slice, so that the strokes are not the first there, insists and may
-// add as much as the network makes of it. Where the object is struck out altogether nothing stays.
-func (p prompt) correction(answer Probability, first bool) Probability {
+// correction is an answer to the first strokes on a mask as the user means it. They correct the mask: where the answer adds so much that it
+// has misunderstood them, what is added counts close to the strokes alone. A user who goes on drawing on a slice insists, and is
+// answered as the network has it.
+func (p prompt) correction(answer Probability) Probability {
 	w, h := p.positive.W, p.positive.H
-	was, now := p.prior.mask(w, h), answer.mask(w, h)
-	if now.Count() < smallest && p.positive.Empty() {
-		return answer
-	}
-	area, added, removed := float64(was.Count()), now.AndNot(was), was.AndNot(now)
-	spilled, lost := first && float64(added.Count()) > mostAdded*area, float64(removed.Count()) > mostRemoved*area
-	if !spilled && !lost {
+	was := p.prior.mask(w, h)
+	added := answer.mask(w, h).AndNot(was)
+	if float64(added.Count()) <= mostAdded*float64(was.Count()) {
 		return answer
 	}
 	near := p.near()
 	out := slices.Clone(answer)
 	for i := range out {
-		if !near.Bits[i] && (spilled && added.Bits[i] || lost && removed.Bits[i]) {
+		if !near.Bits[i] && added.Bits[i] {
 			out[i] = p.prior[i]
 		}
 	}
