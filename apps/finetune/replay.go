@@ -55,7 +55,7 @@ func (p *replay) next(ctx context.Context, t *train.Trainer) (train.Batch, error
 
 // seen puts a batch's channels into the network's order.
 func (p *replay) seen(b *synth.Batch) *tensor.Tensor {
-	at := map[interact.Channel]int{interact.ChannelImage: 0, interact.ChannelPositive: 1, interact.ChannelNegative: 2, interact.ChannelPrevious: 3}
+	at := map[interact.Channel]int{interact.ChannelImage: 0, interact.ChannelPositive: 1, interact.ChannelNegative: 2, interact.ChannelPrevious: 3, interact.ChannelLikeness: 4}
 	s := b.Input.Shape()
 	n, k := s[2]*s[3], len(p.input.Channels)
 	x := tensor.Zeros[float32](s[0], k, s[2], s[3])

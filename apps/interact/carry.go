@@ -33,11 +33,14 @@ func (r *run) carry(ctx context.Context) error {
 	if r.req.SliceOnly || len(anchors) == 0 {
 		return nil
 	}
-	c := &carrying{run: r, axis: axis, anchors: anchors, weights: r.carrier(), up: map[int]Probability{}, down: map[int]Probability{},
-		reached: map[walk]arrival{}}
+	c := &carrying{run: r, axis: axis, anchors: anchors, weights: r.carrier()}
 	c.first, c.last = r.shown(axis)
+	c.setOut()
 	if err := c.revise(ctx); err != nil {
 		return err
+	}
+	if c.known = r.familiar(nowhere); c.known != nil {
+		c.setOut()
 	}
 	for _, n := range anchors {
 		for _, step := range []int{-1, +1} {
@@ -84,6 +87,7 @@ type carrying struct {
 	anchors     []int // slices, in order
 	first, last int   // slices that the answer may have
 	weights     adapt.Weights
+	known       *familiar
 	up, down    map[int]Probability // what walks upward and downward have answered
 	reached     map[walk]arrival    // how far walks have come
 }
@@ -95,6 +99,11 @@ type walk struct{ from, step int }
 type arrival struct {
 	answer Probability
 	seen   appearance
+}
+
+// setOut forgets where walks have led.
+func (c *carrying) setOut() {
+	c.up, c.down, c.reached = map[int]Probability{}, map[int]Probability{}, map[walk]arrival{}
 }
 
 func (c *carrying) key(n int) SliceKey { return SliceKey{Axis: c.axis, Slice: n} }
@@ -167,7 +176,7 @@ func (c *carrying) carried(ctx context.Context, n int, from arrival) (Probabilit
 		return nil, nil
 	}
 	none := morph.New(v.w, v.h)
-	answer, err := c.answer(ctx, c.weights, v, prompt{positive: none, negative: none, prior: from.answer, box: c.boxMask(v.key)})
+	answer, err := c.answer(ctx, c.weights, v, prompt{positive: none, negative: none, prior: from.answer, familiar: c.known, box: c.boxMask(v.key)})
 	if err != nil {
 		return nil, err
 	}

@@ -176,6 +176,9 @@ func (r *run) answerSlice(ctx context.Context, key SliceKey, positive, negative 
 		}
 	}
 	p := prompt{positive: positive, negative: negative, prior: a.prompted(), box: r.boxMask(key)}
+	if f := r.familiar(key); f != nil && (f.fitted != nil || !p.prior.any()) {
+		p.familiar = f
+	}
 	var answer Probability
 	if r.req.Profile == ProfileThesis {
 		answer, err = r.thesis(ctx, v, p)
@@ -191,6 +194,9 @@ func (r *run) answerSlice(ctx context.Context, key SliceKey, positive, negative 
 	}
 	a.Stages = append(slices.Clone(a.Stages), Stage{Positive: positive, Negative: negative, Prior: p.prior})
 	a.Corrected = a.Corrected.without(positive, negative)
+	if err := r.acquaint(v, &a, answer.mask(v.w, v.h).Or(positive).AndNot(negative), false); err != nil {
+		return err
+	}
 	a.Answer, a.Prompted, a.Revised, a.Accepted, a.Learned, a.Edited = a.Corrected.applied(answer), nil, nil, false, false, nil
 	a.Turn = r.turn
 	if shown != nil {

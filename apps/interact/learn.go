@@ -44,7 +44,7 @@ func (r *run) learnAccepted(ctx context.Context) error {
 			r.report.Learned = append(r.report.Learned, key)
 			r.fresh = true
 		}
-		a.Learned, a.Lesson = true, nil
+		a.Learned, a.Lesson, a.Look = true, nil, nil
 		r.state.Anchors[key] = a
 	}
 	return nil
@@ -87,8 +87,9 @@ func (r *run) episode(key SliceKey, a Anchor) (adapt.Episode, error) {
 		}
 	}
 	var ep adapt.Episode
+	known := r.familiar(key)
 	for _, s := range a.Stages {
-		p := prompt{positive: s.Positive, negative: s.Negative, prior: s.Prior}
+		p := prompt{positive: s.Positive, negative: s.Negative, prior: s.Prior, familiar: known}
 		seen := p
 		if !s.Prior.any() {
 			seen.prior = maskProbability(target)

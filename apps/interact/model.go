@@ -17,6 +17,10 @@
 // object, they are answered again from their own strokes and that mask, and carry the correction on. What was drawn by hand stays, and a
 // revision is gone with the stroke that it came from.
 //
+// A network may be shown how much each pixel looks like the target ([ChannelLikeness]). What the target looks like is learned from slices
+// that the user has corrected, or of which little was wrong; an answer to first strokes alone may have spilled, and teaches nothing until
+// then.
+//
 // Clients send all their strokes every time. [Model.Interact] compares them with the last set, so that only slices whose
 // strokes changed are answered anew. A slice that the user leaves for another counts as accepted, and is then learned
 // from: see [scrawl/engine/adapt].
@@ -51,6 +55,7 @@ const (
 	ChannelPositive Channel = "positive"
 	ChannelNegative Channel = "negative"
 	ChannelPrevious Channel = "previous"
+	ChannelLikeness Channel = "likeness" // how much each pixel looks like the target, −1…1; 0 where nothing is known: see [recognise]
 	ChannelPoints   Channel = "points"
 	ChannelBox      Channel = "box" // 1 inside the box that the request limits the answer to
 )
@@ -126,9 +131,9 @@ func (in Input) ImageChannels() []int {
 func (in Input) Validate() error {
 	for _, c := range in.Channels {
 		switch c {
-		case ChannelImage, ChannelPositive, ChannelNegative, ChannelPoints, ChannelPrevious, ChannelBox:
+		case ChannelImage, ChannelPositive, ChannelNegative, ChannelPoints, ChannelPrevious, ChannelLikeness, ChannelBox:
 		default:
-			return fmt.Errorf("input channel %q is not one of image, positive, negative, points, previous, box", c)
+			return fmt.Errorf("input channel %q is not one of image, positive, negative, points, previous, likeness, box", c)
 		}
 	}
 	switch {
@@ -251,6 +256,8 @@ type Anchor struct {
 	Accepted, Learned bool
 	// Lesson is what the slice shows of the target's look; nil when there is none, or it has become part of [Learned].
 	Lesson *recognise.Lesson
+	// Look is the same as the network saw it, closely, for networks that are shown how much each pixel looks like the target.
+	Look *recognise.Lesson
 }
 
 // shown is the answer as the user sees it, unless it was drawn by hand.

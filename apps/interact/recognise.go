@@ -52,8 +52,11 @@ func (r *run) remember(key SliceKey, a Anchor) error {
 		}
 		l := recognise.NewLesson(r.Recognise, sight.picture, sight.beliefs(*a.Edited, morph.New(v.w, v.h).Not(), nil), lessonSeed(key))
 		a.Lesson = &l
+		if err := r.acquaint(v, &a, *a.Edited, true); err != nil {
+			return err
+		}
 	}
-	if a.Lesson == nil && r.state.Evidence == (recognise.Evidence{}) {
+	if a.Lesson == nil && a.Look == nil && r.state.Evidence == (recognise.Evidence{}) {
 		return nil
 	}
 	var k recognise.Knowledge
@@ -63,6 +66,9 @@ func (r *run) remember(key SliceKey, a Anchor) error {
 	k.Evidence = r.state.Evidence.After(k.Evidence).Settled()
 	if a.Lesson != nil {
 		k = k.With(r.Recognise, *a.Lesson)
+	}
+	if a.Look != nil {
+		k = k.WithLook(r.Recognise, *a.Look)
 	}
 	r.learned.Known, r.state.Evidence = &k, recognise.Evidence{}
 	return nil
@@ -86,7 +92,7 @@ func (r *run) sight(v view) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
-	return sight{v, win, recognise.NewPicture(win.Forward(v.pixels, v.w, v.h, transform.Edge), w, h)}, nil
+	return sight{v, win, recognise.NewPicture(win.Forward(v.pixels, v.w, v.h, transform.Edge), w, h, 1)}, nil
 }
 
 // pixels is a distance on the picture in pixels of the slice.

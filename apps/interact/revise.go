@@ -19,10 +19,13 @@ const leastLeft = 0.3
 // anchor is answered again, from its own strokes and what is carried to it now, and the correction goes on from there. The later word is
 // only taken for what is to go: strokes that took nothing away say nothing about what others have found.
 //
-// A revised answer is worked out anew each time, so that it goes with the strokes that it came from.
+// A revised answer is worked out anew each time, so that it goes with the strokes that it came from. How much pixels look like the target has
+// no part in it: as long as a spill stands, what has been spilled looks like the target.
 func (c *carrying) revise(ctx context.Context) error {
+	changed := map[int]bool{}
 	for _, n := range c.anchors {
 		if a := c.state.Anchors[c.key(n)]; n >= c.first && n <= c.last {
+			changed[n] = a.Revised != nil
 			a.Revised = nil
 			c.state.Anchors[c.key(n)] = a
 		}
@@ -40,6 +43,25 @@ func (c *carrying) revise(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+	return c.acquaintAgain(changed)
+}
+
+// acquaintAgain keeps what revised anchors show of the target's look now, and those that were revised before.
+func (c *carrying) acquaintAgain(changed map[int]bool) error {
+	for _, n := range c.anchors {
+		a := c.state.Anchors[c.key(n)]
+		if !changed[n] && a.Revised == nil || a.Edited != nil {
+			continue
+		}
+		v, err := c.img.view(c.key(n))
+		if err != nil {
+			return err
+		}
+		if err := c.acquaint(v, &a, a.shown().mask(v.w, v.h), false); err != nil {
+			return err
+		}
+		c.state.Anchors[c.key(n)] = a
 	}
 	return nil
 }

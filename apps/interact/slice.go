@@ -34,6 +34,7 @@ func (img Image) view(key SliceKey) (view, error) {
 type prompt struct {
 	positive, negative morph.Mask
 	prior              Probability
+	familiar           *familiar   // what is known of the target's look; nil for nothing
 	box                *morph.Mask // that the answer is limited to; nil for none
 }
 
@@ -100,6 +101,8 @@ func (m *Model) inputs(v view, win transform.Window, p prompt) *tensor.Tensor {
 			m.Input.PointMap(plane, positive, negative)
 		case ChannelPrevious:
 			m.Input.previousPlane(plane, previous)
+		case ChannelLikeness:
+			p.familiar.show(plane, v, win, p.positive, p.negative)
 		case ChannelBox:
 			if p.box != nil {
 				fill(plane, win.ForwardMask(*p.box))

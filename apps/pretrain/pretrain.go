@@ -14,13 +14,15 @@ import (
 
 	"scrawl/engine/adapt"
 	"scrawl/engine/onnx"
+	"scrawl/engine/tensor"
 	"scrawl/engine/train"
 )
 
 // Recipe says which network to train and how long. Without a limit, the same recipe gives the same network on the same processor.
 type Recipe struct {
 	Shape train.UNetShape
-	// Start, when not nil, is a network of the same shape whose weights training begins with, in place of random ones.
+	// Start, when not nil, is a network of the same shape whose weights training begins with, in place of random ones. It may have fewer
+	// input channels: those it does not know count nothing at first.
 	Start *onnx.Model
 	// Prompted networks see strokes and the previous mask; others the image alone, and learn to find bright, dark or large objects, which
 	// is enough to be adapted from.
@@ -52,7 +54,7 @@ func Scribbles() Recipe {
 	o := train.Defaults()
 	o.Batch, o.LearningRate, o.Warmup, o.Average = 16, 1.5e-3, 300, 0.999
 	return Recipe{
-		Shape:    train.UNetShape{Input: 4, Channels: []int{32, 48, 96, 128, 192}, Groups: 4, Classes: 2},
+		Shape:    train.UNetShape{Input: 5, Channels: []int{32, 48, 96, 128, 192}, Groups: 4, Classes: 2},
 		Prompted: true, Stages: []Stage{{64, 0.12}, {96, 0.13}, {128, 0.75}}, Steps: 12000, PerRun: 1, Workers: 1, Seed: 1, Options: o,
 	}
 }
@@ -150,11 +152,28 @@ func (r Recipe) network() (*adapt.Network, error) {
 		if !slices.Contains(net.Params(), p.Name) {
 			continue
 		}
-		w := r.Start.Graph.Initializer(p.Name)
+		w := widened(r.Start.Graph.Initializer(p.Name), p.Tensor)
 		if w == nil || !slices.Equal(w.Shape(), p.Tensor.Shape()) || w.DType() != p.Tensor.DType() {
 			return nil, fmt.Errorf("the network to start from has no weight %q of shape %v; one made by the same recipe is wanted", p.Name, p.Tensor.Shape())
 		}
 		m.Graph.Initializers[i].Tensor = w
 	}
 	return adapt.NewNetwork(m, adapt.Trainable{})
+}
+
+// widened is a convolution's weight w with as many input channels as like has; those that w does not have count nothing.
+func widened(w, like *tensor.Tensor) *tensor.Tensor {
+	if w == nil || w.DType() != tensor.Float32 || len(w.Shape()) != 4 || len(like.Shape()) != 4 {
+		return w
+	}
+	a, b := w.Shape(), like.Shape()
+	if a[0] != b[0] || a[1] >= b[1] || a[2] != b[2] || a[3] != b[3] {
+		return w
+	}
+	out := tensor.Zeros[float32](b...)
+	n := a[1] * a[2] * a[3]
+	for i := range a[0] {
+		copy(out.Float32s()[i*b[1]*b[2]*b[3]:], w.Float32s()[i*n:(i+1)*n])
+	}
+	return out
 }

@@ -35,7 +35,7 @@ func small() pretrain.Recipe {
 	o := train.Defaults()
 	o.Batch, o.Warmup = 2, 2
 	return pretrain.Recipe{
-		Shape:    train.UNetShape{Input: 4, Channels: []int{4, 8}, Groups: 2, Classes: 2},
+		Shape:    train.UNetShape{Input: 5, Channels: []int{4, 8}, Groups: 2, Classes: 2},
 		Prompted: true, Stages: []pretrain.Stage{{Size: 32, Share: 0.5}, {Size: 48, Share: 0.5}},
 		Steps: 10, PerRun: 3, Workers: 1, Seed: 5, Options: o,
 	}
@@ -131,6 +131,43 @@ func TestStartsFromANetwork(t *testing.T) {
 	r.Shape.Channels = []int{4, 12}
 	if _, err := pretrain.Run(t.Context(), r, compile(t), "", func(pretrain.Progress) {}); err == nil || !strings.Contains(err.Error(), "start from") {
 		t.Errorf("a network of another shape: %v", err)
+	}
+}
+
+// TestStartsFromFewerChannels: what the network to start from did not see counts nothing at first.
+func TestStartsFromFewerChannels(t *testing.T) {
+	o := train.UNetShape{Input: 4, Channels: small().Shape.Channels, Groups: 2, Classes: 2}
+	from, err := train.UNet(o, 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := small()
+	r.Start, r.Options.LearningRate, r.Options.WeightDecay = from, 0, 0
+	data, _ := run(t, r, "")
+	to, err := onnx.Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	widened := 0
+	for _, p := range from.Graph.Initializers {
+		was, now := p.Tensor, to.Graph.Initializer(p.Name)
+		if len(was.Shape()) != 4 || was.Shape()[1] == now.Shape()[1] {
+			continue
+		}
+		widened++
+		n, m := was.Shape()[1]*9, now.Shape()[1]*9
+		for i, v := range now.Float32s() {
+			want := float32(0)
+			if i%m < n {
+				want = was.Float32s()[i/m*n+i%m]
+			}
+			if v-want > 1e-6 || want-v > 1e-6 {
+				t.Fatalf("%s[%d] is %v, want %v", p.Name, i, v, want)
+			}
+		}
+	}
+	if widened != 1 {
+		t.Errorf("%d weights were widened, want that of the first convolution", widened)
 	}
 }
 

@@ -6,14 +6,14 @@ import "testing"
 func BenchmarkAnswer(b *testing.B) {
 	c := Default()
 	pixels, truth := field(1, 256, 256)
-	p := NewPicture(pixels, 256, 256)
+	p := NewPicture(pixels, 256, 256, 1)
 	k := Knowledge{}
 	for i := range c.Slices {
 		k = k.With(c, NewLesson(c, p, around(truth, 256), uint64(i)))
 	}
 	b.Run("filters", func(b *testing.B) {
 		for b.Loop() {
-			NewPicture(pixels, 256, 256)
+			NewPicture(pixels, 256, 256, 1)
 		}
 	})
 	b.Run("fit", func(b *testing.B) {

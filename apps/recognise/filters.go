@@ -9,8 +9,11 @@ import (
 // scales are the widths of the Gaussians, in pixels.
 var scales = [...]float64{1, 2, 4, 8}
 
-// Filters is the number of filters: the intensity, and four at each scale.
-const Filters = 1 + 4*len(scales)
+// Filters is the number of filters: the intensity, and four at each scale. Smoothed of them are intensities.
+const (
+	Filters  = 1 + 4*len(scales)
+	Smoothed = 1 + len(scales)
+)
 
 // Picture is a slice as the filters see it.
 type Picture struct {
@@ -18,11 +21,13 @@ type Picture struct {
 	planes [Filters][]float32
 }
 
-// NewPicture filters a slice of w by h intensities, x fastest. It keeps pixels, which must not change any more.
-func NewPicture(pixels []float32, w, h int) Picture {
+// NewPicture filters a slice of w by h intensities, x fastest. It keeps pixels, which must not change any more. Where the slice was enlarged,
+// unit is by how much, so that the filters see what they would have seen before.
+func NewPicture(pixels []float32, w, h int, unit float64) Picture {
 	p := Picture{W: w, H: h}
 	p.planes[0] = pixels
 	for i, s := range scales {
+		s *= unit
 		smooth := morph.Blur(pixels, w, h, s, 3)
 		p.planes[1+4*i] = smooth
 		gradient, large, small := derivatives(smooth, w, h, float32(s))
@@ -30,6 +35,9 @@ func NewPicture(pixels []float32, w, h int) Picture {
 	}
 	return p
 }
+
+// intensity is the number of the filter that answers the k-th smoothed intensity, from the sharpest.
+func intensity(k int) int { return max(4*k-3, 0) }
 
 // at is all filters' answers at a pixel.
 func (p Picture) at(i int) (x [Filters]float32) {

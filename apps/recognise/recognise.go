@@ -23,12 +23,21 @@
 //
 // Most targets are one object, of which the prompted answer shows all; anything found elsewhere is then wrong. So what is found is
 // shown only when the user's strokes have confirmed it: see [Evidence].
+//
+// # Likeness
+//
+// A network can be shown, beside the image and the strokes, how much each pixel looks like the target. Trained with such maps it knows what
+// they are worth: where looks are all that tells an object from its neighbour they decide, elsewhere they are one sign among others. That
+// needs no evidence first, and helps with single objects too, on slices that nobody has drawn on above all. Its regression is fitted to
+// [Knowledge].Looks, lessons at the scales at which the network looks.
 package recognise
 
 import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+
+	"scrawl/adapters/morph"
 )
 
 // Config holds the constants of the method.
@@ -46,13 +55,16 @@ type Config struct {
 	Ridge float64 `yaml:"ridge"`
 	// Confirmed is the evidence from which on what is found is shown; 0 never shows anything.
 	Confirmed float64 `yaml:"confirmed"`
+	// Likeness is how much of what pixels look like a network is shown that takes it, from 0, nothing, to 1, as much as it learned with. Real
+	// tissues look less alike than synthetic ones.
+	Likeness float64 `yaml:"likeness"`
 	// Patience is after how many strokes without a confirmation the target is taken to be none to be recognised.
 	Patience int `yaml:"patience"`
 }
 
 // Default returns the constants found by measurement.
 func Default() Config {
-	return Config{Side: 512, Near: 8, Pixels: 150, Slices: 24, Unknown: 0.2, Ridge: 0.03, Confirmed: 2, Patience: 8}
+	return Config{Side: 512, Near: 8, Pixels: 150, Slices: 24, Unknown: 0.2, Ridge: 0.03, Confirmed: 2, Likeness: 0.4, Patience: 8}
 }
 
 // Validate reports the first constant that makes no sense.
@@ -66,6 +78,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("recognise: %d pixels of %d slices: 1…10000 and 1…1000 are wanted", c.Pixels, c.Slices)
 	case !(c.Unknown >= 0 && c.Unknown <= 1):
 		return fmt.Errorf("recognise: weight %g of unknown pixels: 0…1 is wanted", c.Unknown)
+	case !(c.Likeness >= 0 && c.Likeness <= 1):
+		return fmt.Errorf("recognise: likeness %g: 0…1 is wanted", c.Likeness)
 	case !(c.Ridge > 0):
 		return fmt.Errorf("recognise: ridge %g: above 0 is wanted", c.Ridge)
 	case !(c.Confirmed >= 0 && c.Confirmed <= most) || c.Patience < 1:
@@ -116,6 +130,36 @@ func NewLesson(c Config, p Picture, beliefs []Belief, seed uint64) Lesson {
 				y = 1
 			}
 			l.X, l.Y, l.W = append(l.X, p.at(pool[n])), append(l.Y, y), append(l.W, weight)
+		}
+	}
+	return l
+}
+
+// StrokeBeliefs is what strokes alone say of a slice's pixels.
+func StrokeBeliefs(positive, negative morph.Mask) []Belief {
+	out := make([]Belief, len(positive.Bits))
+	for i := range out {
+		switch {
+		case positive.Bits[i] && negative.Bits[i]:
+			out[i] = Ignored
+		case positive.Bits[i]:
+			out[i] = Object
+		case negative.Bits[i]:
+			out[i] = Other
+		}
+	}
+	return out
+}
+
+// Under is the lesson as it would be had the picture's intensities been gain·v + offset.
+func (l Lesson) Under(gain, offset float32) Lesson {
+	l.X = slices.Clone(l.X)
+	for n := range l.X {
+		for k := range l.X[n] {
+			l.X[n][k] *= gain
+		}
+		for k := range Smoothed {
+			l.X[n][intensity(k)] += offset
 		}
 	}
 	return l
@@ -201,6 +245,14 @@ func (e Evidence) Settled() Evidence {
 type Knowledge struct {
 	Lessons  []Lesson // oldest first
 	Evidence Evidence
+	// Looks are lessons at the scales at which a network looked at slices that is shown how much each pixel looks like the target.
+	Looks []Lesson
+}
+
+// WithLook is the knowledge after another look.
+func (k Knowledge) WithLook(c Config, l Lesson) Knowledge {
+	k.Looks = (Knowledge{Lessons: k.Looks}).With(c, l).Lessons
+	return k
 }
 
 // With is the knowledge after further lessons.

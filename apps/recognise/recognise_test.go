@@ -76,7 +76,7 @@ func dice(p []float32, truth []bool) float64 {
 func TestOneObjectShowsTheOthers(t *testing.T) {
 	c := Default()
 	pixels, truth := field(1, 120, 100)
-	p := NewPicture(pixels, 120, 100)
+	p := NewPicture(pixels, 120, 100, 1)
 	k := Knowledge{}.With(c, NewLesson(c, p, around(truth, 120), 1))
 	r, ok := k.Fit(c)
 	if !ok {
@@ -86,7 +86,7 @@ func TestOneObjectShowsTheOthers(t *testing.T) {
 		t.Errorf("Dice %.3f of all objects after one was shown, want 0.9", d)
 	}
 	other, truth2 := field(2, 90, 140)
-	if d := dice(r.Answer(NewPicture(other, 90, 140)), truth2); d < 0.9 {
+	if d := dice(r.Answer(NewPicture(other, 90, 140, 1)), truth2); d < 0.9 {
 		t.Errorf("Dice %.3f on the next image, want 0.9", d)
 	}
 }
@@ -95,34 +95,32 @@ func TestOneObjectShowsTheOthers(t *testing.T) {
 func TestFitIsTheMinimum(t *testing.T) {
 	c := Default()
 	pixels, truth := field(3, 80, 80)
-	k := Knowledge{}.With(c, NewLesson(c, NewPicture(pixels, 80, 80), around(truth, 80), 1))
-	mean, scale, total, ok := k.standard()
+	k := Knowledge{}.With(c, NewLesson(c, NewPicture(pixels, 80, 80, 1), around(truth, 80), 1))
+	fitted, ok := k.Fit(c)
 	if !ok {
 		t.Fatal("no lessons")
 	}
-	fitted, _ := k.Fit(c)
+	samples, mean, scale := k.standardised(fitted.middle)
 	var best [dims]float64
-	best[Filters] = fitted.bias
-	for i := range Filters {
+	best[features] = fitted.bias
+	for i := range features {
 		best[i] = fitted.weights[i] / scale[i]
-		best[Filters] += fitted.weights[i] * mean[i]
+		best[features] += fitted.weights[i] * mean[i]
 	}
 	loss := func(w [dims]float64) float64 {
 		sum := 0.0
-		for i := range Filters {
+		for i := range features {
 			sum += c.Ridge * w[i] * w[i] / 2
 		}
-		for _, l := range k.Lessons {
-			for n, x := range l.X {
-				odds := w[Filters]
-				for i, v := range x {
-					odds += w[i] * (float64(v) - mean[i]) * scale[i]
-				}
-				if l.Y[n] == 0 {
-					odds = -odds
-				}
-				sum -= float64(l.W[n]) / total * math.Log(sigmoid(odds))
+		for _, s := range samples {
+			odds := 0.0
+			for i, v := range s.z {
+				odds += w[i] * v
 			}
+			if s.y == 0 {
+				odds = -odds
+			}
+			sum -= s.weight * math.Log(sigmoid(odds))
 		}
 		return sum
 	}
@@ -138,6 +136,51 @@ func TestFitIsTheMinimum(t *testing.T) {
 	})
 }
 
+// TestObjectBetweenDarkerAndBrighter: an intensity that lies between those of everything else is told apart, too.
+func TestObjectBetweenDarkerAndBrighter(t *testing.T) {
+	const n = 96
+	c := Default()
+	rng := rand.New(rand.NewPCG(5, 0))
+	pixels, truth := make([]float32, n*n), make([]bool, n*n)
+	for i := range pixels {
+		band := i % n * 6 / n
+		truth[i] = band%3 == 1
+		pixels[i] = []float32{0.2, 0.5, 0.8}[band%3] + 0.03*float32(rng.NormFloat64())
+	}
+	beliefs := make([]Belief, n*n)
+	for i, b := range truth {
+		beliefs[i] = Other
+		if b {
+			beliefs[i] = Object
+		}
+	}
+	p := NewPicture(pixels, n, n, 1)
+	r, _ := Knowledge{}.With(c, NewLesson(c, p, beliefs, 1)).Fit(c)
+	if d := dice(r.Answer(p), truth); d < 0.9 {
+		t.Errorf("Dice %.3f, want 0.9", d)
+	}
+}
+
+// TestUnderAnotherLight: a lesson under a light is the lesson of the picture under that light.
+func TestUnderAnotherLight(t *testing.T) {
+	const gain, offset = 1.3, -0.1
+	c := Default()
+	pixels, truth := field(6, 64, 64)
+	lit := make([]float32, len(pixels))
+	for i, v := range pixels {
+		lit[i] = gain*v + offset
+	}
+	got := NewLesson(c, NewPicture(pixels, 64, 64, 1), around(truth, 64), 1).Under(gain, offset)
+	want := NewLesson(c, NewPicture(lit, 64, 64, 1), around(truth, 64), 1)
+	for n := range want.X {
+		for k, v := range want.X[n] {
+			if math.Abs(float64(got.X[n][k]-v)) > 1e-4 {
+				t.Fatalf("filter %d: %g, want %g", k, got.X[n][k], v)
+			}
+		}
+	}
+}
+
 // TestFiltersTurnWithThePicture: what is recognised must not depend on how an image lies.
 func TestFiltersTurnWithThePicture(t *testing.T) {
 	const n = 40
@@ -148,7 +191,7 @@ func TestFiltersTurnWithThePicture(t *testing.T) {
 			turned[x*n+n-1-y] = pixels[y*n+x]
 		}
 	}
-	a, b := NewPicture(pixels, n, n), NewPicture(turned, n, n)
+	a, b := NewPicture(pixels, n, n, 1), NewPicture(turned, n, n, 1)
 	for y := range n {
 		for x := range n {
 			u, v := a.at(y*n+x), b.at(x*n+n-1-y)
@@ -166,7 +209,7 @@ func TestNothingIsFittedToOneKind(t *testing.T) {
 	for name, beliefs := range map[string][]Belief{
 		"nothing": make([]Belief, 0), "background alone": make([]Belief, 400), "object alone": bytes2beliefs(bytes.Repeat([]byte{byte(Object)}, 400)),
 	} {
-		k := Knowledge{}.With(c, NewLesson(c, NewPicture(make([]float32, 400), 20, 20), beliefs, 1))
+		k := Knowledge{}.With(c, NewLesson(c, NewPicture(make([]float32, 400), 20, 20, 1), beliefs, 1))
 		if _, ok := k.Fit(c); ok {
 			t.Errorf("%s: something was fitted", name)
 		}
@@ -188,7 +231,7 @@ func TestFlatPicture(t *testing.T) {
 	for i := range beliefs {
 		beliefs[i] = Belief(i % 3)
 	}
-	p := NewPicture(make([]float32, 400), 20, 20)
+	p := NewPicture(make([]float32, 400), 20, 20, 1)
 	r, ok := Knowledge{}.With(c, NewLesson(c, p, beliefs, 1)).Fit(c)
 	if !ok {
 		t.Fatal("nothing was fitted")
@@ -204,7 +247,7 @@ func TestLessonsKeepWithinTheirNumbers(t *testing.T) {
 	c := Default()
 	c.Pixels, c.Slices = 20, 3
 	pixels, truth := field(5, 60, 60)
-	p := NewPicture(pixels, 60, 60)
+	p := NewPicture(pixels, 60, 60, 1)
 	k := Knowledge{}
 	for i := range 5 {
 		before := k

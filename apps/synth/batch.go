@@ -18,6 +18,7 @@ const (
 	channelPositive
 	channelNegative
 	channelPrevious
+	channelLikeness
 	channels
 )
 
@@ -131,7 +132,8 @@ func (b *Batcher) Close() {
 type Batch struct {
 	// Number is the batch's own, from 0.
 	Number uint64
-	// Input is [B,4,S,S]: image 0…1, positive strokes 0 or 1, negative strokes 0 or 1, probability of the previous prediction.
+	// Input is [B,5,S,S]: image 0…1, positive strokes 0 or 1, negative strokes 0 or 1, probability of the previous prediction, and how much
+	// each pixel looks like the target, −1…1, or 0 everywhere.
 	Input *tensor.Tensor
 	// Target is [B,1,S,S], 0 or 1.
 	Target *tensor.Tensor
@@ -150,7 +152,8 @@ type seat struct {
 	zoom       float64
 	focus      float64 // percentile of [transform.Focus], 0 for none
 	unprompted bool
-	fresh      bool      // strokes have been drawn since the network last answered
+	fresh      bool // strokes have been drawn since the network last answered
+	look       acquaintance
 	input      []float32 // this example's part of the input
 }
 
@@ -166,14 +169,16 @@ func newBatch(g *Generator, number uint64, size int) *Batch {
 		player := seat{random: random{rng}, image: e.Image, target: e.Target, all: all, zoom: e.Zoom, input: b.Input.Float32s()[i*channels*n:][:channels*n]}
 		player.focus = []float64{0, player.between(40, 95), servedFocus}[player.pick(shareUnfocused, shareOddlyFocused, 1-shareUnfocused-shareOddlyFocused)]
 		player.begin(e)
+		player.acquaint(e)
 		player.expose()
 		b.seats = append(b.seats, player)
 	}
 	return b
 }
 
-// expose shows the picture with the contrast that suits what is known of the object.
+// expose shows the picture with the contrast that suits what is known of the object, and what in it looks like the object.
 func (s *seat) expose() {
+	s.liken()
 	shown := s.plane(channelImage)
 	copy(shown, s.image)
 	if s.focus == 0 {

@@ -52,7 +52,7 @@ func TestRetina(t *testing.T) {
 	const n = 40
 	thin, clearly, faintly := 0, 0, 0
 	for i, c := range drawn(t, "retina", (*canvas).retina, n) {
-		target, ok := c.chooseTarget()
+		target, _, ok := c.chooseTarget()
 		if !ok {
 			continue
 		}
@@ -96,7 +96,7 @@ func TestStrokesOnVesselsAreRough(t *testing.T) {
 	var on, near, crossed float64
 	several, n := 0, 0
 	for i, c := range drawn(t, "retina", (*canvas).retina, 60) {
-		target, ok := c.chooseTarget()
+		target, _, ok := c.chooseTarget()
 		if s := (&seat{target: target, zoom: c.scaled}); !ok || !s.thin() || s.hollow() {
 			continue
 		}
@@ -127,7 +127,7 @@ func TestHearts(t *testing.T) {
 	var walls, rings, pooled, around, n int
 	var on float64
 	for i, c := range drawn(t, "heart", (*canvas).heart, 60) {
-		target, ok := c.aimed()
+		target, _, ok := c.aimed()
 		if c.aim == 0 || !ok {
 			continue
 		}
@@ -162,7 +162,7 @@ func TestHearts(t *testing.T) {
 func TestTubes(t *testing.T) {
 	small, n := 0, 0
 	for _, c := range drawn(t, "tubes", (*canvas).tubes, 60) {
-		target, ok := c.aimed()
+		target, _, ok := c.aimed()
 		if !ok {
 			continue
 		}

@@ -24,6 +24,7 @@ package synth
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"scrawl/adapters/morph"
 )
@@ -64,12 +65,17 @@ type Example struct {
 	Image []float32
 	// Target is the object. It is empty only when Vanished is not.
 	Target morph.Mask
+	// Whole tells that the target is all there is of its kind in the scene, not one object among others like it.
+	Whole bool
 	// Vanished is where the object was before it was taken out of the picture; its Bits are nil mostly.
 	Vanished morph.Mask
 	// Zoom is by how much the picture is enlarged: strokes drawn in the slice itself look that much thicker.
 	Zoom float64
 	// Kind tells what was drawn and how, for looking at samples.
 	Kind string
+
+	// What the view was cut out of, where it is enlarged.
+	scene []float32
 
 	lone bool // no slice of a volume, so that masks of neighbours are rare
 }
@@ -127,7 +133,7 @@ const shareAlike = 0.4
 func (g *Generator) attempt() (Example, bool) {
 	kind := g.scene()
 	lone := kind == "retina"
-	target, ok := g.chooseTarget()
+	target, whole, ok := g.chooseTarget()
 	if !ok {
 		return Example{}, false
 	}
@@ -145,8 +151,11 @@ func (g *Generator) attempt() (Example, bool) {
 	if !vanished && !g.visible(target) && !g.chance(0.1) {
 		return Example{}, false
 	}
-	e := Example{Size: g.n, Zoom: 1, Kind: kind, lone: lone}
+	e := Example{Size: g.n, Zoom: 1, Kind: kind, Whole: whole, lone: lone}
 	e.Image, e.Target, e.Zoom = g.view(target)
+	if e.Zoom > 1 {
+		e.scene = slices.Clone(g.image)
+	}
 	if a := e.Target.Count(); a < g.smallest() || a > g.largest() {
 		return Example{}, false
 	}

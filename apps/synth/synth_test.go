@@ -321,10 +321,11 @@ func TestBatchesAreSound(t *testing.T) {
 				s := &b.seats[i]
 				strokes := [2]float32{}
 				for k, v := range s.input {
-					if !(v >= 0 && v <= 1) {
-						t.Fatalf("input holds %v, want 0…1", v)
+					c := k / (64 * 64)
+					if !(v >= 0 && v <= 1) && !(c == channelLikeness && v >= -1 && v <= 1) {
+						t.Fatalf("input holds %v in channel %d, want 0…1, and −1…1 for the likeness", v, c)
 					}
-					if c := k / (64 * 64); c == channelPositive || c == channelNegative {
+					if c == channelPositive || c == channelNegative {
 						strokes[c-channelPositive] += v
 						if v != 0 && v != 1 {
 							t.Fatalf("a stroke of strength %v", v)

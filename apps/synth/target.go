@@ -6,8 +6,9 @@ import (
 	"scrawl/adapters/morph"
 )
 
-// chooseTarget picks the object: mostly one connected part of a label, sometimes all of one, or of two.
-func (c *canvas) chooseTarget() (morph.Mask, bool) {
+// chooseTarget picks the object: mostly one connected part of a label, sometimes all of one, or of two. whole tells that nothing of these
+// labels was left out.
+func (c *canvas) chooseTarget() (target morph.Mask, whole, ok bool) {
 	if c.aim != 0 && (c.scaled != 1 || c.chance(0.9)) {
 		return c.aimed()
 	}
@@ -38,35 +39,36 @@ func (c *canvas) chooseTarget() (morph.Mask, bool) {
 		for i, l := range c.labels {
 			m.Bits[i] = l == first || l == second
 		}
+		whole := true
 		if c.chance(0.75) {
 			parts := m.Components(morph.Eight)
 			part := c.whole(1, parts.N())
 			if other := c.whole(1, parts.N()); c.chance(0.6) && parts.Sizes[other] > parts.Sizes[part] {
 				part = other
 			}
-			m = parts.Mask(part)
+			m, whole = parts.Mask(part), parts.N() == 1
 		}
 		m = c.asDrawn(m)
 		if a := m.Count(); a >= least && a <= most {
-			return m, true
+			return m, whole, true
 		}
 	}
-	return morph.Mask{}, false
+	return morph.Mask{}, false, false
 }
 
 // aimed is the object that a scene was drawn for: all of a label, or one part of it.
-func (c *canvas) aimed() (morph.Mask, bool) {
-	m := morph.New(c.n, c.n)
+func (c *canvas) aimed() (m morph.Mask, whole, ok bool) {
+	m, whole = morph.New(c.n, c.n), true
 	for i, l := range c.labels {
 		m.Bits[i] = l == c.aim
 	}
 	if c.apart {
 		if parts := m.Components(morph.Eight); parts.N() > 1 {
-			m = parts.Mask(c.whole(1, parts.N()))
+			m, whole = parts.Mask(c.whole(1, parts.N())), false
 		}
 	}
 	a := m.Count()
-	return m, a >= max(c.n*c.n/500, 6) && a <= c.n*c.n*6/10
+	return m, whole, a >= max(c.n*c.n/500, 6) && a <= c.n*c.n*6/10
 }
 
 // asDrawn makes of an object what people's masks are: an organ goes on over the vessels in it, a hollow one over its content, and now and

@@ -25,6 +25,7 @@ type trainDefaultFlags struct {
 	library, device, checkpoint, start, out string
 	threads, workers, batch, steps, perRun  int
 	minutes, rate                           float64
+	seed                                    uint64
 }
 
 func newTrainDefaultCommand() *cobra.Command {
@@ -53,6 +54,7 @@ follow the time that has passed, not the steps.`,
 	fl.IntVar(&f.batch, "batch", 0, "examples of a step (0: the recipe's)")
 	fl.IntVar(&f.steps, "steps", 0, "length of the training (0: the recipe's)")
 	fl.IntVar(&f.perRun, "steps-per-run", 0, "steps between which the weights stay on the device (0: 1 on the CPU, 16 elsewhere)")
+	fl.Uint64Var(&f.seed, "seed", 0, "of the examples and the first weights (0: the recipe's); with --start another one goes on to other examples")
 	fl.Float64Var(&f.rate, "learning-rate", 0, "of AdamW, at its peak (0: the recipe's)")
 	fl.Float64Var(&f.minutes, "minutes", 0, "end training after so many minutes, whatever the steps")
 	return c
@@ -111,6 +113,9 @@ func (f *trainDefaultFlags) recipe(network string) (pretrain.Recipe, error) {
 		if o.given != 0 {
 			*o.to = o.given
 		}
+	}
+	if f.seed != 0 {
+		r.Seed = f.seed
 	}
 	if f.rate != 0 {
 		r.Options.LearningRate = f.rate

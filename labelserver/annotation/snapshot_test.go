@@ -20,7 +20,7 @@ func TestSnapshotKeepsWhatIsKnown(t *testing.T) {
 	for i := range beliefs {
 		beliefs[i], pixels[i] = recognise.Belief(i%3), float32(i%7)
 	}
-	known := recognise.Knowledge{}.With(c, recognise.NewLesson(c, recognise.NewPicture(pixels, 20, 20), beliefs, 1))
+	known := recognise.Knowledge{}.With(c, recognise.NewLesson(c, recognise.NewPicture(pixels, 20, 20, 1), beliefs, 1))
 	known.Evidence = known.Evidence.Then(c, recognise.Evidence{}, recognise.Word{Strokes: 2, Confirmed: 2})
 	trusted := adapt.Sets{Student: adapt.Weights{}, Trust: adapt.Trust{Image: "a", Trial: [adapt.Experts]float64{0.1, 0.9, 0.2}, Tried: true}.On("b", true).Turned()}
 	for name, want := range map[string]interact.Learned{
