@@ -199,8 +199,8 @@ func TestTrainingHelps(t *testing.T) {
 		m, n := shipped(t, compiler(t))
 		tr := training(t, m, n, tubes(10))
 		tr.Settings.Epochs, tr.Settings.Slices = 3, 6
-		// It is right to within 0.05 before it has seen a wall of this kind.
-		f := helps(t, tr, tubes(14)[10:], 0.015)
+		// It is right to within 0.03 before it has seen a wall of this kind.
+		f := helps(t, tr, tubes(14)[10:], 0.005)
 		if f.Source < 0.4 {
 			t.Errorf("Dice on synthetic examples is %.2f: the network has forgotten what it knew", f.Source)
 		}
@@ -228,7 +228,7 @@ func helps(t *testing.T, tr *finetune.Training, others []finetune.Case, by float
 	after := unseen(t, tr, res.Network, res.Weights, others)
 	t.Logf("unseen: %+v before, %+v after", before, after)
 	if !res.Helped() || after.Dice < before.Dice+by {
-		t.Errorf("Dice on unseen cases is %.3f, was %.3f: at least %.2f more is wanted (helped: %t)", after.Dice, before.Dice, by, res.Helped())
+		t.Errorf("Dice on unseen cases is %.3f, was %.3f: at least %.3f more is wanted (helped: %t)", after.Dice, before.Dice, by, res.Helped())
 	}
 	if len(res.Trained) != 8 || len(res.Held) != 2 || len(res.Epochs) != tr.Settings.Epochs || epochs != len(res.Epochs) || steps == 0 {
 		t.Errorf("%d cases learned from, %d set aside, %d epochs, told of %d and %d steps", len(res.Trained), len(res.Held), len(res.Epochs), epochs, steps)
