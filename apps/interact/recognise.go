@@ -46,10 +46,7 @@ func (r *run) remember(key SliceKey, a Anchor) error {
 		if err != nil {
 			return err
 		}
-		sight, err := r.sight(v)
-		if err != nil {
-			return err
-		}
+		sight := wholeSight(v, 1, r.Recognise.Side)
 		l := recognise.NewLesson(r.Recognise, sight.picture, sight.beliefs(*a.Edited, morph.New(v.w, v.h).Not(), nil), lessonSeed(key))
 		a.Lesson = &l
 		if err := r.acquaint(v, &a, *a.Edited, true); err != nil {
@@ -81,18 +78,6 @@ type sight struct {
 	view    view
 	window  transform.Window
 	picture recognise.Picture
-}
-
-func (r *run) sight(v view) (sight, error) {
-	w, h := v.w, v.h
-	if long := max(w, h); long > r.Recognise.Side {
-		w, h = max(w*r.Recognise.Side/long, 1), max(h*r.Recognise.Side/long, 1)
-	}
-	win, err := transform.NewWindow(morph.Rect{X1: v.w, Y1: v.h}, w, h)
-	if err != nil {
-		return sight{}, err
-	}
-	return sight{v, win, recognise.NewPicture(win.Forward(v.pixels, v.w, v.h, transform.Edge), w, h, 1)}, nil
 }
 
 // pixels is a distance on the picture in pixels of the slice.
@@ -162,10 +147,7 @@ func (r *run) recognise(v view, a *Anchor, p prompt, answer Probability) (Probab
 		}
 		r.state.Evidence.Idle -= secondChance // a new image
 	}
-	s, err := r.sight(v)
-	if err != nil {
-		return nil, err
-	}
+	s := wholeSight(v, 1, r.Recognise.Side)
 	found := s.find(k, r.Recognise)
 	object := answer.mask(v.w, v.h).Or(p.positive).AndNot(p.negative)
 	r.weigh(s, *a, p, found, object)
@@ -300,10 +282,7 @@ func (r *run) foresee(ctx context.Context, axis int) error {
 		if err != nil {
 			return err
 		}
-		s, err := r.sight(v)
-		if err != nil {
-			return err
-		}
+		s := wholeSight(v, 1, r.Recognise.Side)
 		if found := s.find(k, r.Recognise); found.any() {
 			r.state.Carried[v.key], r.state.Recognised = found, true
 		}

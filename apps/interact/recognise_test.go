@@ -180,9 +180,9 @@ func TestLargeSlicesAreShrunk(t *testing.T) {
 	m.Recognise.Side = 32
 	v, _ := nuclei(1)
 	u := &user{t: t, m: m, img: m.Prepare(v)}
-	s, err := (&run{Model: m, img: u.img}).sight(view{w: fieldSide, h: fieldSide / 2, pixels: make([]float32, fieldSide*fieldSide/2)})
-	if err != nil || s.picture.W != 32 || s.picture.H != 16 || s.pixels(3) != 6 {
-		t.Errorf("a picture of %d×%d (%v), want 32×16", s.picture.W, s.picture.H, err)
+	s := wholeSight(view{w: fieldSide, h: fieldSide / 2, pixels: make([]float32, fieldSide*fieldSide/2)}, 1, m.Recognise.Side)
+	if s.picture.W != 32 || s.picture.H != 16 || s.pixels(3) != 6 {
+		t.Errorf("a picture of %d×%d, want 32×16", s.picture.W, s.picture.H)
 	}
 	for _, strokes := range [][]scribble.Stroke{{dab(1, 1, true)}, {dab(1, 1, true), dab(2, 2, true)}} {
 		u.ask(strokesOn(v, strokes...))
