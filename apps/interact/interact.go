@@ -188,10 +188,7 @@ func (r *run) answerSlice(ctx context.Context, key SliceKey, positive, negative 
 	if err != nil {
 		return err
 	}
-	shown, err := r.recognise(v, &a, p, answer)
-	if err != nil {
-		return err
-	}
+	shown := r.recognise(v, &a, p, answer)
 	a.Stages = append(slices.Clone(a.Stages), Stage{Positive: positive, Negative: negative, Prior: p.prior})
 	a.Corrected = a.Corrected.without(positive, negative)
 	if err := r.acquaint(v, &a, answer.mask(v.w, v.h).Or(positive).AndNot(negative), false); err != nil {

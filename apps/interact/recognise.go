@@ -136,14 +136,14 @@ func touching(m, by morph.Mask) morph.Mask {
 
 // recognise weighs the strokes just drawn on a slice, learns from them, and returns the answer with what was recognised besides; nil when
 // that is not to be shown. answer is the network's own answer to the prompt p.
-func (r *run) recognise(v view, a *Anchor, p prompt, answer Probability) (Probability, error) {
+func (r *run) recognise(v view, a *Anchor, p prompt, answer Probability) Probability {
 	if !r.recognises() {
-		return nil, nil
+		return nil
 	}
 	k := r.knowledge()
 	if k.Hopeless(r.Recognise) {
 		if len(r.state.Anchors) > 0 {
-			return nil, nil
+			return nil
 		}
 		r.state.Evidence.Idle -= secondChance // a new image
 	}
@@ -161,12 +161,12 @@ func (r *run) recognise(v view, a *Anchor, p prompt, answer Probability) (Probab
 	r.state.Anchors[v.key] = *a
 	k = r.knowledge()
 	if !k.Shows(r.Recognise) {
-		return nil, nil
+		return nil
 	}
 	if found = s.find(k, r.Recognise); found == nil {
-		return nil, nil
+		return nil
 	}
-	return s.merged(found, answer, p, r.Recognise.Near), nil
+	return s.merged(found, answer, p, r.Recognise.Near)
 }
 
 // secondChance is how many strokes on a new image may confirm a target that seemed hopeless.
