@@ -52,7 +52,7 @@ func BenchmarkFirstMask(b *testing.B) {
 		v.Voxels[i] = float32(i%977) / 977
 	}
 	req := Request{Strokes: scribble.NewSet(v.Size, line(2, 0, 128, 110, 140)), Options: Options{Profile: ProfileHindsight}}
-	measure(b, m, v, req, Learned{}, State{})
+	timed(b, m, v, req, Learned{}, State{})
 }
 
 // BenchmarkVolume carries a mask through all 30 slices of 122×101, on which the user has drawn in the middle.
@@ -71,13 +71,13 @@ func BenchmarkVolume(b *testing.B) {
 	second := Request{Strokes: scribble.NewSet(v.Size, append(strokes, line(2, 20, 50, 40, 80))...), Options: Options{Profile: ProfileHindsight}}
 	later := second
 	later.LearnLater = true
-	b.Run("first", func(b *testing.B) { measure(b, m, v, first, Learned{}, State{}) })
-	b.Run("second, learning", func(b *testing.B) { measure(b, m, v, second, learned, state) })
-	b.Run("second, learning later", func(b *testing.B) { measure(b, m, v, later, learned, state) })
+	b.Run("first", func(b *testing.B) { timed(b, m, v, first, Learned{}, State{}) })
+	b.Run("second, learning", func(b *testing.B) { timed(b, m, v, second, learned, state) })
+	b.Run("second, learning later", func(b *testing.B) { timed(b, m, v, later, learned, state) })
 }
 
-// measure repeats one interaction and reports where the time goes.
-func measure(b *testing.B, m *Model, v *volume.Volume, req Request, learned Learned, st State) {
+// timed repeats one interaction and reports where the time goes.
+func timed(b *testing.B, m *Model, v *volume.Volume, req Request, learned Learned, st State) {
 	b.Helper()
 	img := m.Prepare(v)
 	total, runs, carried := map[string]float64{}, 0, 0

@@ -39,7 +39,8 @@ func (r *run) carry(ctx context.Context) error {
 	if err := c.revise(ctx); err != nil {
 		return err
 	}
-	if c.known = r.familiar(nowhere); c.known != nil {
+	if known := r.familiar(nowhere); known != nil && known.fitted != nil {
+		c.known = known
 		c.setOut()
 	}
 	for _, n := range anchors {
@@ -104,6 +105,7 @@ type arrival struct {
 // setOut forgets where walks have led.
 func (c *carrying) setOut() {
 	c.up, c.down, c.reached = map[int]Probability{}, map[int]Probability{}, map[walk]arrival{}
+	c.report.Carried = 0
 }
 
 func (c *carrying) key(n int) SliceKey { return SliceKey{Axis: c.axis, Slice: n} }

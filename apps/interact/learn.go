@@ -87,9 +87,8 @@ func (r *run) episode(key SliceKey, a Anchor) (adapt.Episode, error) {
 		}
 	}
 	var ep adapt.Episode
-	known := r.familiar(key)
 	for _, s := range a.Stages {
-		p := prompt{positive: s.Positive, negative: s.Negative, prior: s.Prior, familiar: known}
+		p := prompt{positive: s.Positive, negative: s.Negative, prior: s.Prior, familiar: r.familiar(key)}
 		seen := p
 		if !s.Prior.any() {
 			seen.prior = maskProbability(target)

@@ -1,6 +1,7 @@
 package interact
 
 import (
+	"scrawl/adapters/measure"
 	"scrawl/adapters/morph"
 	"scrawl/adapters/transform"
 	"scrawl/apps/recognise"
@@ -13,7 +14,7 @@ type familiar struct {
 	fitted *recognise.Regression // to that alone; nil while it does not suffice
 	weight float32
 	seed   uint64
-	drawn  map[float64]recognise.Lesson // what the slice's own strokes show, by how many pixels are one
+	drawn  map[float64]*recognise.Regression // to that and one set of the slice's own strokes, by how many pixels are one
 }
 
 // nowhere is no slice's key.
@@ -24,7 +25,7 @@ func (r *run) familiar(but SliceKey) *familiar {
 	if !r.familiarises() {
 		return nil
 	}
-	f := &familiar{config: r.Recognise, seed: lessonSeed(but), drawn: map[float64]recognise.Lesson{}}
+	f := &familiar{config: r.Recognise, seed: lessonSeed(but), drawn: map[float64]*recognise.Regression{}}
 	if r.learned.Known != nil {
 		f.known.Lessons = r.learned.Known.Looks
 	}
@@ -57,7 +58,7 @@ const agreement = 0.8
 // settled tells that an answer can be believed beyond its strokes: the user has corrected it, or it is much as it was expected to be. The
 // answer to a first stroke may have spilled into all that looks alike, and a user who works elsewhere first has not said otherwise.
 func (a Anchor) settled(object morph.Mask) bool {
-	return len(a.Stages) > 2 || a.Stages[0].Prior.any() && dice(a.Stages[0].Prior.mask(object.W, object.H), object) >= agreement
+	return len(a.Stages) > 2 || a.Stages[0].Prior.any() && measure.Dice(a.Stages[0].Prior.mask(object.W, object.H).Bits, object.Bits) >= agreement
 }
 
 // show shows how much each pixel of a window looks like the target, −1…1: by the slice's strokes, and by what other slices have shown.
@@ -67,9 +68,7 @@ func (f *familiar) show(plane []float32, v view, win transform.Window, positive,
 	}
 	fitted := f.fitted
 	if !positive.Empty() || !negative.Empty() {
-		if r, ok := f.known.With(f.config, f.strokes(v, win, positive, negative)).Fit(f.config); ok {
-			fitted = &r
-		}
+		fitted = f.withStrokes(v, pixelStep(win), positive, negative)
 	}
 	if fitted == nil {
 		return
@@ -82,16 +81,19 @@ func (f *familiar) show(plane []float32, v view, win transform.Window, positive,
 	}
 }
 
-// strokes is what a slice's strokes show, at the scale of a window.
-func (f *familiar) strokes(v view, win transform.Window, positive, negative morph.Mask) recognise.Lesson {
-	step := pixelStep(win)
-	l, ok := f.drawn[step]
-	if !ok {
-		s := wholeSight(v, step, f.config.Side)
-		l = recognise.NewLesson(f.config, s.picture, recognise.StrokeBeliefs(s.window.ForwardStroke(positive), s.window.ForwardStroke(negative)), f.seed)
-		f.drawn[step] = l
+// withStrokes is fitted to what a slice's strokes show, too, where step of its pixels are one. The strokes are the same each time.
+func (f *familiar) withStrokes(v view, step float64, positive, negative morph.Mask) *recognise.Regression {
+	if fitted, ok := f.drawn[step]; ok {
+		return fitted
 	}
-	return l
+	s := wholeSight(v, step, f.config.Side)
+	l := recognise.NewLesson(f.config, s.picture, recognise.StrokeBeliefs(s.window.ForwardStroke(positive), s.window.ForwardStroke(negative)), f.seed)
+	fitted := f.fitted
+	if r, ok := f.known.With(f.config, l).Fit(f.config); ok {
+		fitted = &r
+	}
+	f.drawn[step] = fitted
+	return fitted
 }
 
 // pixelStep is how many pixels of the slice are one of a window's grid, and 1 where it enlarges.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 
-	"scrawl/adapters/morph"
+	"scrawl/adapters/measure"
 )
 
 // contradiction is the Dice coefficient of an anchor's answer and what is carried to it below which they contradict each other.
@@ -100,11 +100,7 @@ func (c *carrying) contradicts(n int, carried Probability) bool {
 	}
 	was, now := a.Answer.mask(c.size(c.axis)), carried.mask(c.size(c.axis))
 	smaller, enoughLeft := now.Count() < was.Count(), float64(now.Count()) >= leastLeft*float64(was.Count())
-	return smaller && enoughLeft && dice(was, now) < contradiction
-}
-
-func dice(a, b morph.Mask) float64 {
-	return 2 * float64(a.And(b).Count()) / float64(max(a.Count()+b.Count(), 1))
+	return smaller && enoughLeft && measure.Dice(was.Bits, now.Bits) < contradiction
 }
 
 // answerAgain answers an anchor from all its strokes and what is carried to it.

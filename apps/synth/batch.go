@@ -316,7 +316,6 @@ func (s *seat) answered(object []float32) {
 
 // mark adds a stroke to a channel.
 func (s *seat) mark(channel int, region morph.Mask) {
-	s.fresh = true
 	line := s.stroke(region, s.zoom)
 	if s.chance(shareSloppy) {
 		line = line.Shift(s.whole(-2, 2), s.whole(-2, 2))
@@ -324,12 +323,7 @@ func (s *seat) mark(channel int, region morph.Mask) {
 	if channel == channelPositive && s.chance(shareBroad) && s.target.Erode(2).Empty() {
 		line = s.wobble(line, s.between(0, 0.9)).Dilate(s.between(1, 2)) // nobody draws as thin as a vessel is, nor right on it
 	}
-	plane := s.plane(channel)
-	for i, b := range line.Bits {
-		if b {
-			plane[i] = 1
-		}
-	}
+	s.draw(channel, line, 0)
 }
 
 // Correct is one more round: the network's probabilities [B,K,S,S], of which the last class is the object, become the

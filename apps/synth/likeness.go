@@ -21,7 +21,8 @@ type acquaintance struct {
 	ground  recognise.Lesson // of all that nothing is known of, also outside the view
 	earlier []recognise.Lesson
 	seed    uint64
-	marked  int // stroke pixels that the likeness shows already
+	gone    bool // earlier slices have shown what this picture has no more of
+	marked  int  // stroke pixels that the likeness shows already
 }
 
 // acquaint lets the user of some examples have worked on earlier slices, which showed the same target under a light that differed a little and
@@ -38,7 +39,7 @@ func (s *seat) acquaint(e Example) {
 		return
 	}
 	if e.Vanished.Bits != nil {
-		s.look.earlier = []recognise.Lesson{{}} // shown by nothing in this picture
+		s.look.gone = true
 		return
 	}
 	if e.Whole && s.chance(shareForeseen) {
@@ -54,11 +55,11 @@ func (s *seat) acquaint(e Example) {
 
 // unknown shows the slice that an enlarged view was cut out of, of which nothing is known; or the view.
 func (s *seat) unknown(e Example) recognise.Lesson {
-	n := s.target.W
-	if e.scene == nil {
-		return recognise.NewLesson(s.look.config, s.look.picture, make([]recognise.Belief, n*n), s.Uint64())
+	n, picture := s.target.W, s.look.picture
+	if e.scene != nil {
+		picture = recognise.NewPicture(e.scene, n, n, 1)
 	}
-	return recognise.NewLesson(s.look.config, recognise.NewPicture(e.scene, n, n, 1), make([]recognise.Belief, n*n), s.Uint64())
+	return recognise.NewLesson(s.look.config, picture, make([]recognise.Belief, n*n), s.Uint64())
 }
 
 // known makes nothing of the pixels of a view that nothing is known of: the ground stands for them.
@@ -103,7 +104,7 @@ func (s *seat) liken() {
 	s.look.marked = marked
 	shown := s.plane(channelLikeness)
 	clear(shown)
-	if len(s.look.earlier) == 1 && len(s.look.earlier[0].X) == 0 {
+	if s.look.gone {
 		s.nothingAlike(shown)
 		return
 	}

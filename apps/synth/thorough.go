@@ -42,16 +42,7 @@ func (s *seat) thorough() {
 
 // put adds a line to a channel, as thick as strokes are, as far as it lies in a region.
 func (s *seat) put(channel int, line, region morph.Mask) {
-	s.fresh = true
-	if radius := []float64{0, 1, 1.5}[s.IntN(3)] + 0.5*(s.zoom-1); radius >= 1 {
-		line = line.Dilate(radius)
-	}
-	plane := s.plane(channel)
-	for i, b := range line.Bits {
-		if b && region.Bits[i] {
-			plane[i] = 1
-		}
-	}
+	s.fill(channel, line, region, []float64{0, 1, 1.5}[s.IntN(3)]+0.5*(s.zoom-1))
 }
 
 // within follows the outline of a region some way inside.
