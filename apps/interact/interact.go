@@ -25,6 +25,7 @@ type run struct {
 	report  Report
 	turn    int  // of the anchors that this interaction answers
 	fresh   bool // strokes or masks are not those of the last answer
+	sights  sights
 }
 
 // Interact answers one interaction: the whole current set of strokes on an image whose state is st, by a user who has

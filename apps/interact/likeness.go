@@ -14,6 +14,7 @@ type familiar struct {
 	fitted *recognise.Regression // to that alone; nil while it does not suffice
 	weight float32
 	seed   uint64
+	sights *sights
 	drawn  map[float64]*recognise.Regression // to that and one set of the slice's own strokes, by how many pixels are one
 }
 
@@ -25,7 +26,7 @@ func (r *run) familiar(but SliceKey) *familiar {
 	if !r.familiarises() {
 		return nil
 	}
-	f := &familiar{config: r.Recognise, seed: lessonSeed(but), drawn: map[float64]*recognise.Regression{}}
+	f := &familiar{config: r.Recognise, seed: lessonSeed(but), sights: &r.sights, drawn: map[float64]*recognise.Regression{}}
 	if r.learned.Known != nil {
 		f.known.Lessons = r.learned.Known.Looks
 	}
@@ -86,7 +87,7 @@ func (f *familiar) withStrokes(v view, step float64, positive, negative morph.Ma
 	if fitted, ok := f.drawn[step]; ok {
 		return fitted
 	}
-	s := wholeSight(v, step, f.config.Side)
+	s := f.sights.of(v, step, f.config.Side)
 	l := recognise.NewLesson(f.config, s.picture, recognise.StrokeBeliefs(s.window.ForwardStroke(positive), s.window.ForwardStroke(negative)), f.seed)
 	fitted := f.fitted
 	if r, ok := f.known.With(f.config, l).Fit(f.config); ok {
@@ -107,6 +108,24 @@ func wholeSight(v view, step float64, side int) sight {
 	w, h := max(int(float64(v.w)/step), 1), max(int(float64(v.h)/step), 1)
 	win := transform.Window{Region: morph.Rect{X1: v.w, Y1: v.h}, W: w, H: h}
 	return sight{v, win, recognise.NewPicture(win.Forward(v.pixels, v.w, v.h, transform.Edge), w, h, 1)}
+}
+
+// sights are those of the slice looked at last, by how many of its pixels are one: filtering all of a slice takes long.
+type sights struct {
+	key    SliceKey
+	byStep map[float64]sight
+}
+
+func (s *sights) of(v view, step float64, side int) sight {
+	if s.byStep == nil || s.key != v.key {
+		*s = sights{key: v.key, byStep: map[float64]sight{}}
+	}
+	seen, ok := s.byStep[step]
+	if !ok {
+		seen = wholeSight(v, step, side)
+		s.byStep[step] = seen
+	}
+	return seen
 }
 
 // pictureThrough is a slice as the filters see it through a window.
@@ -131,7 +150,7 @@ func (r *run) acquaint(v view, a *Anchor, object morph.Mask, all bool) error {
 	if !all {
 		believed = object.Dilate(r.Recognise.Near * step).Or(a.Stages[len(a.Stages)-1].Negative)
 	}
-	s := wholeSight(v, step, r.Recognise.Side)
+	s := r.sights.of(v, step, r.Recognise.Side)
 	l := recognise.NewLesson(r.Recognise, s.picture, s.beliefs(object, believed, nil), lessonSeed(v.key))
 	a.Look = &l
 	return nil

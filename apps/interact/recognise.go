@@ -46,7 +46,7 @@ func (r *run) remember(key SliceKey, a Anchor) error {
 		if err != nil {
 			return err
 		}
-		sight := wholeSight(v, 1, r.Recognise.Side)
+		sight := r.sights.of(v, 1, r.Recognise.Side)
 		l := recognise.NewLesson(r.Recognise, sight.picture, sight.beliefs(*a.Edited, morph.New(v.w, v.h).Not(), nil), lessonSeed(key))
 		a.Lesson = &l
 		if err := r.acquaint(v, &a, *a.Edited, true); err != nil {
@@ -147,7 +147,7 @@ func (r *run) recognise(v view, a *Anchor, p prompt, answer Probability) Probabi
 		}
 		r.state.Evidence.Idle -= secondChance // a new image
 	}
-	s := wholeSight(v, 1, r.Recognise.Side)
+	s := r.sights.of(v, 1, r.Recognise.Side)
 	found := s.find(k, r.Recognise)
 	object := answer.mask(v.w, v.h).Or(p.positive).AndNot(p.negative)
 	r.weigh(s, *a, p, found, object)
